@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options that several modules have, written once.
+
+This doc fragment is private to the collection.
+"""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  uri:
+    description:
+      - The libvirt connection URI on the KVM host.
+    type: str
+    default: qemu:///system
+  timeout:
+    description:
+      - Seconds that any single wait may take, for a lock, the storage, the guest agent, or the release of a device.
+    type: int
+    default: 30
+requirements:
+  - libvirt 7.9 or later with its Python bindings (python3-libvirt) on the KVM host
+  - virtiofsd and Linux 5.12 or later on the KVM host
+"""
+
+    MOUNT = r"""
+options:
+  vm: &vm
+    description:
+      - Name or UUID of the VM.
+    type: str
+  model: &model
+    description:
+      - Name of the model, with C(/) between organisation and model where it has one.
+    type: str
+  model_version: &model_version
+    description:
+      - Version of the model.
+    type: str
+  model_uuid: &model_uuid
+    description:
+      - UUID of the model. Derived from the model center, O(model_path) and O(model_version) when not given.
+    type: str
+  model_center: &model_center
+    description:
+      - Name of the model center that holds the model, as given to M(modelfleet.kvm.model_center_mount).
+    type: str
+  model_path: &model_path
+    description:
+      - Directory of the model below the model center. It is O(model) when not given.
+      - Symbolic links are followed as long as they are relative and stay inside the model center.
+    type: str
+  mount_path: &mount_path
+    description:
+      - Absolute path in the guest at which the model is seen. There is at most one model per VM and path.
+      - It is C(/models/) and O(model) when not given and O(state=present).
+    type: str
+  tag: &tag
+    description:
+      - The virtiofs tag, at most 36 bytes. Derived from VM, path and model when not given, always the same.
+    type: str
+  guest: &guest
+    description:
+      - V(agent) mounts the model in the guest through the QEMU guest agent.
+      - V(none) only attaches the device, for guests that mount it themselves by its tag.
+    type: str
+    choices: [agent, none]
+    default: agent
+  account_uuid: &account_uuid
+    description:
+      - UUID of the account that the mount belongs to. It is remembered in the record.
+    type: str
+  owner: &owner
+    description:
+      - Name of who manages the mount. It is remembered in the record.
+    type: str
+    default: default
+  mounts:
+    description:
+      - Any number of mounts in any number of VMs of the host, converged in one task.
+      - Each VM is one transaction. It ends in its old state or in the new one, and its failure does not stop the others.
+      - Mutually exclusive with the options of a single mount.
+    type: list
+    elements: dict
+    suboptions:
+      vm: *vm
+      model: *model
+      model_version: *model_version
+      model_uuid: *model_uuid
+      model_center: *model_center
+      model_path: *model_path
+      mount_path: *mount_path
+      tag: *tag
+      guest: *guest
+      account_uuid: *account_uuid
+      owner: *owner
+"""

@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Argument specifications that several modules share; their documentation is in doc_fragments/_options.py.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+Spec = dict[str, dict[str, t.Any]]
+
+
+def common() -> Spec:
+    """Options of every module that talks to libvirt."""
+    return {
+        "uri": {"type": "str", "default": "qemu:///system"},
+        "timeout": {"type": "int", "default": 30},
+    }
+
+
+def mount() -> Spec:
+    """Options of one mount, alone or as an entry of C(mounts)."""
+    return {
+        "vm": {"type": "str"},
+        "model": {"type": "str"},
+        "model_version": {"type": "str"},
+        "model_uuid": {"type": "str"},
+        "model_center": {"type": "str"},
+        "model_path": {"type": "str"},
+        "mount_path": {"type": "str"},
+        "tag": {"type": "str"},
+        "guest": {"type": "str", "choices": ["agent", "none"], "default": "agent"},
+        "account_uuid": {"type": "str"},
+        "owner": {"type": "str", "default": "default"},
+    }

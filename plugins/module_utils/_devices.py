@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Domain XML: what a VM has, and the virtiofs devices we give it. Pure functions of XML.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+import xml.etree.ElementTree as ET
+
+from . import _identity
+
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+# A request of virtiofs is as large as the queue allows: 1024 descriptors give 1 MiB, QEMU's default of 128 gives 453 KiB.
+_QUEUE = "1024"
+
+
+class Device(t.NamedTuple):
+    """A virtiofs device of a domain. `element` is its XML as libvirt wrote it."""
+
+    tag: str
+    alias: str
+    source: str
+    element: str
+
+    @property
+    def ours(self) -> bool:
+        return self.alias.startswith(_identity.ALIAS_PREFIX)
+
+
+class Domain(t.NamedTuple):
+    """What one XML description of a domain, live or persistent, says that matters here."""
+
+    devices: tuple[Device, ...]
+    shared_memory: bool
+    agent_channel: bool
+    free_ports: t.Optional[int]
+
+    def device(self, alias: str) -> t.Optional[Device]:
+        """The device with an alias."""
+        return next((device for device in self.devices if device.alias == alias), None)
+
+
+def parse(root: ET.Element) -> Domain:
+    """Read a domain's XML. `free_ports` is None for machine types whose devices need no PCIe root port."""
+    return Domain(
+        tuple(_device(element) for element in root.findall("devices/filesystem") if _is_virtiofs(element)),
+        _shared_memory(root),
+        any(target.get("name") == AGENT_CHANNEL for target in root.findall("devices/channel/target")),
+        _free_ports(root),
+    )
+
+
+def virtiofs(tag: str, alias: str, source: str, readonly: bool) -> str:
+    """The XML of a device.
+
+    Args:
+        readonly: ask virtiofsd itself to refuse writes (libvirt 11.0 and virtiofsd 1.13; older ones
+            fail on it). The source is read-only by itself in any case.
+    """
+    device = ET.Element("filesystem", {"type": "mount", "accessmode": "passthrough"})
+    ET.SubElement(device, "driver", {"type": "virtiofs", "queue": _QUEUE})
+    ET.SubElement(device, "source", {"dir": source})
+    ET.SubElement(device, "target", {"dir": tag})
+    if readonly:
+        ET.SubElement(device, "readonly")
+    ET.SubElement(device, "alias", {"name": alias})
+    return ET.tostring(device, encoding="unicode")
+
+
+def _is_virtiofs(element: ET.Element) -> bool:
+    driver = element.find("driver")
+    return driver is not None and driver.get("type") == "virtiofs"
+
+
+def _device(element: ET.Element) -> Device:
+    def attribute(child: str, name: str) -> str:
+        found = element.find(child)
+        return "" if found is None else found.get(name, "")
+
+    return Device(
+        attribute("target", "dir"),
+        attribute("alias", "name"),
+        attribute("source", "dir"),
+        ET.tostring(element, encoding="unicode").strip(),
+    )
+
+
+def _shared_memory(root: ET.Element) -> bool:
+    # One NUMA cell with private memory is enough for libvirt to refuse; cells without a word of their
+    # own follow memoryBacking (qemuValidateDomainDefVhostUserRequireSharedMemory).
+    access = root.find("memoryBacking/access")
+    default = access is not None and access.get("mode") == "shared"
+    cells = root.findall("cpu/numa/cell")
+    return all(cell.get("memAccess", "shared" if default else "") == "shared" for cell in cells) if cells else default
+
+
+def _free_ports(root: ET.Element) -> t.Optional[int]:
+    machine = root.find("os/type")
+    if machine is None or not any(word in machine.get("machine", "") for word in ("q35", "virt")):
+        return None
+    used = {address.get("bus") for address in root.findall("devices/*/address[@type='pci']")}
+    ports = root.findall("devices/controller[@type='pci'][@model='pcie-root-port']")
+    return sum(1 for port in ports if f"{int(port.get('index', '0')):#04x}" not in used and _hotpluggable(port))
+
+
+def _hotpluggable(port: ET.Element) -> bool:
+    target = port.find("target")
+    return target is None or target.get("hotplug") != "off"

@@ -1,0 +1,253 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""libvirt: one connection, its domains, and what we ask of them. Every failure leaves here as a ModelfleetError.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import typing as t
+import xml.etree.ElementTree as ET
+
+from . import _input, _records
+from ._errors import ModelfleetError
+
+try:
+    import libvirt
+    import libvirt_qemu
+except ImportError:  # reported by connect(), so that input is checked on hosts without libvirt as well
+    libvirt = None
+    libvirt_qemu = None
+
+# libvirt waits 5 s for an unplug and then returns as if all were well; we ask the live XML ourselves.
+_POLL = 0.05
+_PCIE_BUSY = "guest is busy"
+_RESTART_BUG_FIXED = 9_002_000
+
+
+class Vm:
+    """One domain.
+
+    Attributes:
+        uuid: its UUID.
+        name: its name.
+    """
+
+    def __init__(self, domain: t.Any, libvirt_version: int) -> None:
+        self._domain = domain
+        self._libvirt_version = libvirt_version
+        self.uuid: str = domain.UUIDString()
+        self.name: str = domain.name()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def state(self) -> str:
+        """The state in libvirt's words (virDomainState): C(running), C(paused), C(shutoff), C(crashed), ..."""
+        with self._errors():
+            state, _reason = self._domain.state()
+        return _STATES.get(state, "unknown")
+
+    def persistent(self) -> bool:
+        with self._errors():
+            return bool(self._domain.isPersistent())
+
+    def xml(self, inactive: bool = False) -> ET.Element:
+        """The XML of the domain, live (or what there is when it is shut off) or persistent."""
+        with self._errors():
+            return ET.fromstring(self._domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0))
+
+    def attach(self, device: str, live: bool, persistent: bool, shared_memory: bool) -> None:
+        """Attach a device.
+
+        Args:
+            shared_memory: whether the live XML has it, to tell libvirt's false refusal from a true one.
+
+        Raises:
+            ModelfleetError: C(attach_failed), C(libvirt_restarted).
+        """
+        try:
+            self._domain.attachDeviceFlags(device, _flags(live, persistent))
+        except libvirt.libvirtError as problem:
+            if live and shared_memory and "shared memory" in str(problem):
+                if self._libvirt_version < _RESTART_BUG_FIXED:
+                    raise ModelfleetError(
+                        "libvirt_restarted",
+                        f"VM {self}: libvirtd was restarted while the VM ran",
+                        vm=self.name,
+                        libvirt=str(problem),
+                    ) from None
+            raise self._failure("attach_failed", problem) from None
+
+    def detach_live(self, alias: str, deadline: float) -> None:
+        """Unplug a device and wait until the live XML has lost it.
+
+        Raises:
+            ModelfleetError: C(detach_failed), C(detach_timeout).
+        """
+        end = time.monotonic() + deadline
+        asked = False
+        while True:
+            device = _by_alias(self.xml(), alias)
+            if device is None:
+                return
+            if not asked:
+                asked = self._ask_to_unplug(device)
+            if time.monotonic() > end:
+                raise ModelfleetError(
+                    "detach_timeout",
+                    f"VM {self}: device {alias} is still attached after {deadline:.0f} s",
+                    vm=self.name,
+                    alias=alias,
+                )
+            time.sleep(_POLL)
+
+    def _ask_to_unplug(self, device: str) -> bool:
+        try:
+            self._domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as problem:
+            # A PCIe port refuses for about 5 s after its last plug or unplug; it can only be asked again.
+            if _PCIE_BUSY in str(problem):
+                return False
+            if problem.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
+                return True
+            raise self._failure("detach_failed", problem) from None
+        return True
+
+    def detach_persistent(self, alias: str) -> None:
+        """Remove a device from the persistent XML."""
+        device = _by_alias(self.xml(inactive=True), alias)
+        if device is None:
+            return
+        try:
+            self._domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        except libvirt.libvirtError as problem:
+            raise self._failure("detach_failed", problem) from None
+
+    def write_records(self, records: t.Iterable[_records.Record], live: bool, persistent: bool) -> None:
+        """Replace the records of the domain."""
+        with self._errors():
+            self._domain.setMetadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                _records.to_xml(records, self.uuid),
+                _records.PREFIX,
+                _records.NAMESPACE,
+                _flags(live, persistent),
+            )
+
+    def agent(self, command: str, arguments: dict[str, t.Any], deadline: float) -> t.Any:
+        """Send one command to the guest agent and return what it answers.
+
+        Args:
+            deadline: seconds to wait for the answer.
+
+        Raises:
+            ModelfleetError: C(agent_unavailable) when nobody answers, C(agent_command_failed) for an error answer.
+        """
+        request = json.dumps({"execute": command, "arguments": arguments})
+        try:
+            answer = libvirt_qemu.qemuAgentCommand(self._domain, request, max(1, int(deadline)), 0)
+            return json.loads(answer)["return"]
+        except libvirt.libvirtError as problem:
+            code = "agent_unavailable" if problem.get_error_code() in _AGENT_SILENT else "agent_command_failed"
+            raise self._failure(code, problem) from None
+        except (ValueError, KeyError, TypeError):
+            raise ModelfleetError(
+                "agent_command_failed", f"VM {self}: the agent's answer to {command} is not understood", vm=self.name
+            ) from None
+
+    def _failure(self, code: str, problem: t.Any) -> ModelfleetError:
+        return ModelfleetError(code, f"VM {self}: {problem}", vm=self.name, libvirt=str(problem))
+
+    @contextlib.contextmanager
+    def _errors(self) -> t.Iterator[None]:
+        try:
+            yield
+        except libvirt.libvirtError as problem:
+            if problem.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                raise self._failure("vm_not_found", problem) from None
+            raise self._failure("libvirt_error", problem) from None
+
+
+class Host:
+    """A connection to the libvirt of this host."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises:
+        ModelfleetError: C(libvirt_unavailable).
+        """
+        if libvirt is None:
+            raise ModelfleetError(
+                "libvirt_unavailable", "the Python bindings of libvirt are not installed on this host"
+            )
+        # Without a handler libvirt prints every error to standard error as well.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        try:
+            self._connection = libvirt.open(uri)
+            self.version: int = self._connection.getLibVersion()
+        except libvirt.libvirtError as problem:
+            raise ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri) from None
+
+    def vm(self, name: str) -> Vm:
+        """The domain with a name or UUID.
+
+        Raises:
+            ModelfleetError: C(vm_not_found).
+        """
+        find = self._connection.lookupByUUIDString if _input.is_uuid(name) else self._connection.lookupByName
+        try:
+            return Vm(find(name), self.version)
+        except libvirt.libvirtError as problem:
+            if problem.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                raise ModelfleetError(
+                    "vm_not_found", f"there is no VM {_input.show(name)} on this host", vm=name
+                ) from None
+            raise ModelfleetError("libvirt_error", f"VM {_input.show(name)}: {problem}", vm=name) from None
+
+    def vms(self) -> list[Vm]:
+        """All domains of the host."""
+        try:
+            return [Vm(domain, self.version) for domain in self._connection.listAllDomains()]
+        except libvirt.libvirtError as problem:
+            raise ModelfleetError("libvirt_error", f"domains cannot be listed: {problem}") from None
+
+    def uuid(self) -> str:
+        """The UUID of the host, as its libvirt reports it."""
+        try:
+            capabilities = ET.fromstring(self._connection.getCapabilities())
+        except libvirt.libvirtError as problem:
+            raise ModelfleetError("libvirt_error", f"the capabilities cannot be read: {problem}") from None
+        return capabilities.findtext("host/uuid", "")
+
+
+def _by_alias(root: ET.Element, alias: str) -> t.Optional[str]:
+    for element in root.findall("devices/filesystem"):
+        found = element.find("alias")
+        if found is not None and found.get("name") == alias:
+            return ET.tostring(element, encoding="unicode")
+    return None
+
+
+def _flags(live: bool, persistent: bool) -> int:
+    return (libvirt.VIR_DOMAIN_AFFECT_LIVE if live else 0) | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else 0)
+
+
+# virDomainState and virErrorNumber; written out, because older bindings lack the newer names.
+_STATES = {
+    1: "running",
+    2: "blocked",
+    3: "paused",
+    4: "shutdown",
+    5: "shutoff",
+    6: "crashed",
+    7: "pmsuspended",
+}
+# OPERATION_INVALID (not running), ARGUMENT_UNSUPPORTED (no channel), AGENT_UNRESPONSIVE, AGENT_UNSYNCED,
+# AGENT_COMMAND_TIMEOUT (11.2).
+_AGENT_SILENT = (55, 74, 86, 97, 112)

@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The error catalogue: every failure of the collection is raised from here.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Entry(t.NamedTuple):
+    """What a code means: a title, the usual cause, and what to do about it."""
+
+    title: str
+    cause: str
+    remedy: str
+
+
+# Codes are symbolic, stable and never reused.
+CATALOGUE: dict[str, Entry] = {
+    "agent_command_failed": Entry(
+        "The guest agent could not run a command",
+        "The QEMU guest agent answered with an error, or the command failed inside the guest.",
+        "Read the details; run the command inside the guest to see what it says.",
+    ),
+    "agent_unavailable": Entry(
+        "The guest agent does not answer",
+        "qemu-guest-agent is not installed, not running, or the VM has no agent channel.",
+        "Install and start qemu-guest-agent in the guest, or use guest=none and mount by hand.",
+    ),
+    "attach_failed": Entry(
+        "The virtiofs device could not be attached",
+        "libvirt or QEMU refused the device.",
+        "Read the message of libvirt in the details and the log of the VM's virtiofsd on the host.",
+    ),
+    "center_conflict": Entry(
+        "The mount point belongs to something else",
+        "Another file system, another systemd unit, or another model center uses this mount point or name.",
+        "Choose another mount point, or remove what is there.",
+    ),
+    "center_mount_failed": Entry(
+        "The model center could not be mounted",
+        "systemd could not start the mount unit, or what it mounted is not the wanted storage.",
+        "Read the details and the journal of the unit.",
+    ),
+    "center_not_mounted": Entry(
+        "The model center is not mounted",
+        "Its mount unit is not active on this host, so no model can be taken from it.",
+        "Mount it with modelfleet.kvm.model_center_mount, then run again.",
+    ),
+    "center_unknown": Entry(
+        "There is no such model center on this host",
+        "No mount unit of this collection carries the name.",
+        "Define it with modelfleet.kvm.model_center_mount first, or correct the name.",
+    ),
+    "detach_failed": Entry(
+        "The virtiofs device could not be detached",
+        "libvirt or QEMU refused to remove the device.",
+        "Read the message of libvirt in the details.",
+    ),
+    "detach_timeout": Entry(
+        "The guest did not release the virtiofs device",
+        "The device was asked to go, but is still in the live XML of the VM at the deadline.",
+        "Run again: the removal carries on. A guest that is paused or hung must run, or the VM be restarted.",
+    ),
+    "duplicate_mount": Entry(
+        "Two entries claim the same place",
+        "Entries of the list name the same VM with the same mount path, tag, or model and version.",
+        "Keep one of them.",
+    ),
+    "guest_mount_failed": Entry(
+        "The guest could not mount the model",
+        "The mount command failed inside the guest, or what is mounted is not what was asked for.",
+        "Read the guest's own message in the details; the guest needs a kernel with virtiofs (5.4 or later).",
+    ),
+    "guest_unmount_failed": Entry(
+        "The guest could not unmount the model",
+        "The umount command failed inside the guest for a reason other than being in use.",
+        "Read the guest's own message in the details.",
+    ),
+    "host_not_prepared": Entry(
+        "The KVM host is not prepared",
+        "The libvirt hook that brings the sources back before a VM starts is missing or out of date.",
+        "Run modelfleet.kvm.kvm_host_prepare (role modelfleet.kvm.kvm_host) on this host first.",
+    ),
+    "host_unsupported": Entry(
+        "The KVM host lacks something that is needed",
+        "The kernel, libvirt or virtiofsd of the host is missing or too old.",
+        "Install what the message names.",
+    ),
+    "invalid_input": Entry(
+        "An option has a value that cannot be used",
+        "A name, path, tag, UUID or URL is malformed or not allowed.",
+        "Correct the option that the message names.",
+    ),
+    "libvirt_error": Entry(
+        "libvirt reported an error",
+        "A call to libvirt failed for a reason that has no code of its own.",
+        "Read the message of libvirt in the details.",
+    ),
+    "libvirt_restarted": Entry(
+        "libvirt before 9.2 cannot attach after it was restarted",
+        "libvirtd was restarted while this VM ran. Before 9.2.0 it then claims that the VM lacks shared memory, although it has it.",
+        "Stop and start the VM, or upgrade libvirt to 9.2 or later.",
+    ),
+    "libvirt_unavailable": Entry(
+        "libvirt cannot be reached",
+        "The Python bindings are not installed on the host, or the libvirt daemon does not answer.",
+        "Install python3-libvirt on the KVM host and start libvirtd or virtqemud.",
+    ),
+    "lock_timeout": Entry(
+        "Another run is busy with the same VM or model center",
+        "The lock was not released within the deadline.",
+        "Wait for the other run to end, then run again.",
+    ),
+    "mount_busy": Entry(
+        "The model is in use in the guest",
+        "A process in the guest has files of the model open or its working directory there.",
+        "Stop the process that uses the model, then run again.",
+    ),
+    "mount_path_in_use": Entry(
+        "Something else is mounted at the mount path",
+        "A file system that is not this model is mounted at the path in the guest.",
+        "Choose another mount_path, or unmount the foreign file system in the guest.",
+    ),
+    "no_free_pci_port": Entry(
+        "The VM has too few free PCIe ports",
+        "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",
+        "Add pcie-root-port controllers to the VM and restart it, or unmount another model.",
+    ),
+    "no_shared_memory": Entry(
+        "The VM runs without shared memory",
+        "virtiofs needs guest memory that is shared with the host, and that is fixed when a VM starts.",
+        "Add memoryBacking with memfd source and shared access to the VM, then stop and start it.",
+    ),
+    "not_read_only": Entry(
+        "Read-only could not be enforced on the host",
+        "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
+        "The device was taken back. Read virtiofsd's log of the VM on the host.",
+    ),
+    "record_conflict": Entry(
+        "The VM's records were written by a newer release",
+        "The schema version in the VM's metadata is newer than this release understands.",
+        "Use the newer release of modelfleet.kvm; nothing was changed.",
+    ),
+    "record_invalid": Entry(
+        "The VM's records cannot be read",
+        "The metadata of modelfleet.kvm in the domain XML is damaged.",
+        "Repair or remove the modelfleet metadata with 'virsh edit', then run again.",
+    ),
+    "source_missing": Entry(
+        "The model is not there",
+        "The directory does not exist below the model center.",
+        "Publish the model, or correct model_path.",
+    ),
+    "source_outside_center": Entry(
+        "The model's path leaves its model center",
+        "The path, or a symbolic link on it, leads to the root of the center or out of it.",
+        "Give the path of a directory below the model center; links must be relative and stay inside.",
+    ),
+    "storage_missing": Entry(
+        "The storage of the model center is not there",
+        "What storage_url names does not exist on this host.",
+        "Correct storage_url, or make the directory.",
+    ),
+    "storage_error": Entry(
+        "The storage answered with an error",
+        "The file system behind the model center failed: its client died, or its server refused.",
+        "Repair the storage or mount the model center again, then run again.",
+    ),
+    "storage_timeout": Entry(
+        "The storage does not answer",
+        "Looking at the model or the model center took longer than the deadline.",
+        "Check the storage behind the model center; nothing hangs on the host because of this run.",
+    ),
+    "systemd_error": Entry(
+        "systemd refused",
+        "A call to systemctl failed.",
+        "Read the details and the journal of the unit.",
+    ),
+    "tag_in_use": Entry(
+        "The VM has another device with this tag",
+        "A filesystem device that is not this mount's already uses the tag.",
+        "Choose another tag, or leave it out.",
+    ),
+    "vm_not_found": Entry(
+        "There is no such VM on this host",
+        "No domain has this name or UUID.",
+        "Correct the name, or run on the host where the VM is.",
+    ),
+    "vm_state": Entry(
+        "The VM is in a state in which this cannot be done",
+        "A VM must be running or shut off for its mounts to be changed.",
+        "Resume, start or stop the VM, then run again.",
+    ),
+}
+
+
+class ModelfleetError(Exception):
+    """A failure with a code of the catalogue.
+
+    Args:
+        code: a key of `CATALOGUE`.
+        what: what went wrong and where, one clause without a full stop.
+        details: data for programs and people, free of secrets.
+    """
+
+    def __init__(self, code: str, what: str, **details: t.Any) -> None:
+        self.code = code
+        self.what = what
+        self.details = details
+        super().__init__(self.msg)
+
+    @property
+    def msg(self) -> str:
+        """One sentence that says what and where, and one that says what to do."""
+        return f"{self.what.rstrip('.')}. {CATALOGUE[self.code].remedy}"
+
+    def as_result(self) -> dict[str, t.Any]:
+        """The shape in which every module reports a failure."""
+        return {"error_code": self.code, "msg": self.msg, "details": self.details}

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What libvirt runs before a VM starts and after it stopped: the sources of its devices, made and removed.
+
+libvirt calls a hook with the domain's XML on standard input and waits for it (libvirt, hooks.html). So it
+never calls libvirt, never waits long for storage, and never fails: a VM starts without its model when the
+storage is down, sees an empty read-only directory, and is repaired by the next run.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import syslog
+import typing as t
+import xml.etree.ElementTree as ET
+
+from . import _centers, _devices, _mountinfo, _records, _sources
+
+# Seconds that the storage of one model center may take to answer while a VM is starting.
+_DEADLINE = 5.0
+
+
+def main(argv: list[str]) -> int:
+    """Run as C(HOOK domain operation sub-operation extra). Always returns 0."""
+    xml = sys.stdin.buffer.read()
+    operation = argv[2] if len(argv) > 2 else ""
+    if operation not in ("prepare", "release"):
+        return 0
+    syslog.openlog("modelfleet", syslog.LOG_PID, syslog.LOG_DAEMON)
+    try:
+        domain = ET.fromstring(xml)
+        vm = domain.findtext("uuid", "")
+        if vm and operation == "prepare":
+            prepare(domain, vm)
+        elif vm:
+            release(vm)
+    except Exception as problem:  # whatever it is, the VM comes first
+        _log(f"{operation} of {argv[1]}: {problem!r}")
+    return 0
+
+
+def prepare(domain: ET.Element, vm: str) -> None:
+    """Bind the source of every device of ours: the model of its record, or nothing in its place."""
+    root = f"{_sources.VMS_DIRECTORY}/{vm}/"
+    wanted = [device for device in _devices.parse(domain).devices if device.ours and device.source.startswith(root)]
+    if not wanted:
+        return
+    _sources.make_directories()
+    try:
+        records = {record.alias: record for record in _records.from_domain(domain, vm)}
+    except Exception as problem:
+        _log(f"{vm}: {problem}")
+        records = {}
+    centers = {unit.center.uuid: unit.center for unit in _centers.units()}
+    by_center: dict[str, list[_devices.Device]] = {}
+    for device in wanted:
+        record = records.get(device.alias)
+        by_center.setdefault(record.model_center_uuid if record else "", []).append(device)
+    for uuid, devices in by_center.items():
+        _bind(centers.get(uuid), devices, records)
+
+
+def release(vm: str) -> None:
+    """Unmount and remove every source of a VM."""
+    root = f"{_sources.VMS_DIRECTORY}/{vm}"
+    names = set(os.listdir(root)) if os.path.isdir(root) else set()
+    for name in names:
+        _sources.unbind(f"{root}/{name}")
+
+
+def _bind(
+    center: t.Optional[_centers.Center], devices: list[_devices.Device], records: dict[str, _records.Record]
+) -> None:
+    trees = [-1] * len(devices)
+    if center is not None and _mountinfo.visible(_mountinfo.read(), center.mount_point) is not None:
+        paths = [records[device.alias].model_path for device in devices]
+        trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
+    for device, tree in zip(devices, trees):
+        try:
+            if tree >= 0:
+                _sources.bind(tree, device.source)
+            else:
+                _sources.bind_empty(device.source)
+                _log(f"{device.source}: its model cannot be had now; the VM sees an empty directory")
+        except OSError as problem:
+            _log(f"{device.source}: {problem}")
+
+
+def _log(message: str) -> None:
+    syslog.syslog(syslog.LOG_WARNING, message)

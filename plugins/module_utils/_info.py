@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The records of a host's VMs beside what is really there. Changes nothing.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import typing as t
+
+from . import _converge, _domain, _guest, _observed, _records, _report, _sources, _wanted
+from ._errors import ModelfleetError
+
+
+def mounts(host: _domain.Host, vms: t.Iterable[_domain.Vm], deadline: float) -> dict[str, list[dict[str, t.Any]]]:
+    """C(mounts) and C(errors) of a result."""
+    handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
+    views, broken = _converge.observe(handles)
+    with concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
+        jobs = {uuid: pool.submit(_with_guest, handles[uuid], view, deadline) for uuid, view in views.items()}
+        views = {uuid: job.result() for uuid, job in jobs.items()}
+    records = [record for view in views.values() for record in view.records.values()]
+    keys = {
+        _sources.path(record.vm_instance_uuid, record.uuid): _observed.ModelKey(
+            record.model_center_name, record.model_path
+        )
+        for record in records
+    }
+    on_host = _observed.observe_host(keys.values(), keys, {}, deadline)
+    host_uuid = host.uuid()
+    return {
+        "mounts": [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)],
+        "errors": [{"vm": handles[uuid].name, **problem.as_result()} for uuid, problem in broken.items()],
+    }
+
+
+def _with_guest(vm: _domain.Vm, view: _observed.VmView, deadline: float) -> _observed.VmView:
+    ours = any(record.guest == _wanted.AGENT for record in view.records.values())
+    return _converge.with_guest(view, _guest.Guest(vm.name, vm.agent, deadline)) if view.running and ours else view
+
+
+def _sorted(view: _observed.VmView) -> list[_records.Record]:
+    return sorted(view.records.values(), key=lambda record: record.mount_path)
+
+
+def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Record, host_uuid: str) -> dict[str, t.Any]:
+    layers = _observed.layers(host, vm, record)
+    model = host.models.get(_observed.ModelKey(record.model_center_name, record.model_path))
+    error = model if isinstance(model, ModelfleetError) else vm.guest_error
+    return {
+        "vm": vm.name,
+        "vm_state": vm.state,
+        "record": record.as_dict(),
+        "status": _report.status(record, layers),
+        "source_path": _sources.path(vm.uuid, record.uuid) if vm.live is not None else "",
+        "host_uuid": host_uuid,
+        "layers": layers._asdict(),
+        "drift": not layers.right or not vm.recorded_everywhere(record),
+        "error": error.as_result() if error else None,
+    }

@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kernel's mount API (Linux 5.2 to 5.12), which mount(8) before util-linux 2.39 does not use.
+
+Why not mount(8): its C(-o bind,ro) binds first and makes the bind read-only afterwards. The bind is
+copied read-write into the mount name space of a running virtiofsd at once, the later change is not.
+Here a mount is complete before it can be seen anywhere.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# Numbers of system calls added since Linux 5.1 are the same on every architecture but alpha.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x04
+_MOUNT_ATTR_RDONLY = 0x01
+_MOUNT_ATTR_NOSUID = 0x02
+_MOUNT_ATTR_NODEV = 0x04
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = [(field, ctypes.c_uint64) for field in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def open_directory(path: str) -> int:
+    """A descriptor of a directory for looking only."""
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_beneath(directory: int, path: str) -> int:
+    """A descriptor of a directory below another; links are followed as long as they stay below (openat2(2), Linux 5.6).
+
+    Raises:
+        OSError: EXDEV when the path or a link on it leads out.
+    """
+    how = _OpenHow(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    return _call(
+        _SYS_OPENAT2, directory, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), ctypes.sizeof(how), name=path
+    )
+
+
+def read_only_clone(directory: int) -> int:
+    """A detached mount of an opened directory, read-only, nosuid and nodev; it goes when its descriptor is closed.
+
+    Only the directory's own file system is in it, none that is mounted further down.
+    """
+    tree = _call(
+        _SYS_OPEN_TREE,
+        directory,
+        ctypes.c_char_p(b""),
+        _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH,
+        name="open_tree",
+    )
+    attributes = _MountAttr(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
+    try:
+        _call(
+            _SYS_MOUNT_SETATTR,
+            tree,
+            ctypes.c_char_p(b""),
+            _AT_EMPTY_PATH,
+            ctypes.byref(attributes),
+            ctypes.sizeof(attributes),
+            name="mount_setattr",
+        )
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def attach(tree: int, path: str) -> None:
+    """Make a detached mount visible at a path."""
+    _call(
+        _SYS_MOVE_MOUNT,
+        tree,
+        ctypes.c_char_p(b""),
+        _AT_FDCWD,
+        ctypes.c_char_p(os.fsencode(path)),
+        _MOVE_MOUNT_F_EMPTY_PATH,
+        name=path,
+    )
+
+
+def unmount(path: str, lazy: bool = False) -> None:
+    """Unmount what is seen at a path, following no link."""
+    if _libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def _call(number: int, *arguments: object, name: str) -> int:
+    # syscall(2) is variadic: without a type of its own an int would be passed with 32 bits.
+    wide = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number), *wide))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), name)
+    return result

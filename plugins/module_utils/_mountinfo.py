@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The mount table, of the host and of a guest: parsing of mountinfo.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(t.NamedTuple):
+    """One line of C(/proc/PID/mountinfo) (proc(5)).
+
+    `device` is the C(major:minor) of the file system, `root` the directory of it that is visible at
+    `mount_point`, `options` are those of the mount, not of the superblock.
+    """
+
+    mount_id: int
+    parent_id: int
+    device: str
+    root: str
+    mount_point: str
+    options: frozenset[str]
+    propagation: str
+    fstype: str
+    source: str
+
+    @property
+    def shows(self) -> tuple[str, str]:
+        """What is visible, wherever it is mounted: the file system and the directory of it."""
+        return self.device, self.root
+
+
+def parse(text: str) -> list[Mount]:
+    """All mounts of a mount table in its order; lines that are not mountinfo are left out.
+
+    The text may come from a hostile guest: it is parsed, never trusted.
+    """
+    mounts = []
+    for line in text.splitlines():
+        fields = line.split(" ")
+        try:
+            separator = fields.index("-", 6)
+            mounts.append(
+                Mount(
+                    int(fields[0]),
+                    int(fields[1]),
+                    fields[2],
+                    _unescaped(fields[3]),
+                    _unescaped(fields[4]),
+                    frozenset(fields[5].split(",")),
+                    " ".join(fields[6:separator]),
+                    fields[separator + 1],
+                    _unescaped(fields[separator + 2]),
+                )
+            )
+        except (ValueError, IndexError):
+            continue
+    return mounts
+
+
+def visible(mounts: list[Mount], path: str) -> t.Optional[Mount]:
+    """The mount that is seen at a path: of several over one another the one that came last."""
+    found = None
+    for mount in mounts:
+        if mount.mount_point == path:
+            found = mount
+    return found
+
+
+def stack(mounts: list[Mount], path: str) -> list[Mount]:
+    """All mounts over one another at a path, the one that is seen last."""
+    return [mount for mount in mounts if mount.mount_point == path]
+
+
+def read(pid: t.Union[int, str] = "self") -> list[Mount]:
+    """The mount table of a process of this host, empty when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            return parse(table.read())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []
+
+
+def _unescaped(field: str) -> str:
+    # The kernel writes space, tab, newline and backslash as three octal digits, one per byte.
+    if "\\" not in field:
+        return field
+    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8) & 0xFF), field)

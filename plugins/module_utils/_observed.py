@@ -1,0 +1,305 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is: every layer of a host and its VMs, looked at once, and what that says of a mount.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import typing as t
+
+from . import (
+    _centers,
+    _devices,
+    _domain,
+    _guest,
+    _hook_file,
+    _mountinfo,
+    _opener,
+    _records,
+    _sources,
+    _virtiofsd,
+    _wanted,
+)
+from ._errors import ModelfleetError
+
+RIGHT = "right"
+MISSING = "missing"
+WRONG = "wrong"
+FOREIGN = "foreign"
+# Could not be looked at, so nothing is claimed.
+UNKNOWN = "unknown"
+# Not due: the live layers of a VM that is shut off, the guest's where somebody else mounts.
+NOT_DUE = "not due"
+
+
+class ModelKey(t.NamedTuple):
+    """A directory of a model center."""
+
+    center: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HostView:
+    """What is on a host beside its VMs.
+
+    Attributes:
+        prepared: whether the hook that brings sources back is installed.
+        centers: the model centers by name; the planned ones among them are not there yet.
+        planned: names of centers that an earlier task of the same play would make (check mode).
+        mounts: the host's mount table.
+        serving: see C(_virtiofsd.serving).
+        models: what each wanted model turned out to be, or why it could not be had.
+        bound: the identity of what is bound at source paths.
+    """
+
+    prepared: bool
+    centers: dict[str, _centers.Center]
+    planned: frozenset[str]
+    mounts: tuple[_mountinfo.Mount, ...]
+    serving: dict[str, frozenset[tuple[str, str]]]
+    models: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]
+    bound: dict[str, tuple[int, int]]
+
+    def bind(self, source: str) -> t.Optional[_mountinfo.Mount]:
+        """What is mounted at a source path."""
+        return _mountinfo.visible(list(self.mounts), source)
+
+
+@dataclasses.dataclass(frozen=True)
+class VmView:
+    """What is in and about a VM.
+
+    Attributes:
+        live: None for a VM that is shut off.
+        persistent: None for a transient VM.
+        guest: the guest's mount table; None when it was not asked for, or could not be had for `guest_error`.
+    """
+
+    uuid: str
+    name: str
+    state: str
+    live: t.Optional[_devices.Domain]
+    persistent: t.Optional[_devices.Domain]
+    live_records: tuple[_records.Record, ...]
+    persistent_records: tuple[_records.Record, ...]
+    guest: t.Optional[tuple[_mountinfo.Mount, ...]] = None
+    guest_error: t.Optional[ModelfleetError] = None
+
+    @property
+    def running(self) -> bool:
+        """Whether devices can be plugged and the guest be talked to."""
+        return self.state in ("running", "blocked")
+
+    @property
+    def records(self) -> dict[str, _records.Record]:
+        """All records by UUID; where live and persistent differ, the live one."""
+        return {record.uuid: record for record in (*self.persistent_records, *self.live_records)}
+
+    def recorded_everywhere(self, record: _records.Record) -> bool:
+        """Whether a record stands, saying the same, wherever the VM keeps records."""
+        places = []
+        if self.live is not None:
+            places.append(self.live_records)
+        if self.persistent is not None:
+            places.append(self.persistent_records)
+        return all(any(found.says_the_same(record) for found in place if found.uuid == record.uuid) for place in places)
+
+
+class Layers(t.NamedTuple):
+    """The truth about one mount, layer by layer; each is one of the words above."""
+
+    source: str
+    persistent: str
+    live: str
+    guest: str
+
+    @property
+    def right(self) -> bool:
+        return all(layer in (RIGHT, NOT_DUE) for layer in self)
+
+
+def layers(host: HostView, vm: VmView, record: _records.Record) -> Layers:
+    """Compare every layer with what a record wants."""
+    live = _live(host, vm, record)
+    return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(vm, record, live))
+
+
+def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
+    if vm.live is None:
+        # The hook makes it when the VM starts.
+        return NOT_DUE
+    path = _sources.path(vm.uuid, record.uuid)
+    bind = host.bind(path)
+    if bind is None:
+        return MISSING
+    if not _sources.enforced(bind):
+        return WRONG
+    if _sources.is_empty(bind):
+        return WRONG
+    model = host.models.get(ModelKey(record.model_center_name, record.model_path))
+    if model is None or isinstance(model, ModelfleetError):
+        return UNKNOWN
+    return RIGHT if host.bound.get(path) == model else WRONG
+
+
+def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str:
+    if domain is None:
+        return NOT_DUE
+    if any(device.tag == record.tag and device.alias != record.alias for device in domain.devices):
+        return FOREIGN
+    device = domain.device(record.alias)
+    if device is None:
+        return MISSING
+    source = _sources.path(record.vm_instance_uuid, record.uuid)
+    return RIGHT if (device.tag, device.source) == (record.tag, source) else WRONG
+
+
+def _live(host: HostView, vm: VmView, record: _records.Record) -> str:
+    layer = _device(vm.live, record)
+    if layer != RIGHT:
+        return layer
+    source = _sources.path(vm.uuid, record.uuid)
+    bind = host.bind(source)
+    served = host.serving.get(source, frozenset())
+    return RIGHT if bind is not None and bind.shows in served else WRONG
+
+
+def _guest_layer(vm: VmView, record: _records.Record, live: str) -> str:
+    if vm.live is None or record.guest != _wanted.AGENT:
+        return NOT_DUE
+    if vm.guest is None:
+        return UNKNOWN
+    mount = _mountinfo.visible(list(vm.guest), record.mount_path)
+    if mount is None:
+        return MISSING
+    if not _guest.is_mounted(mount, record.tag):
+        return FOREIGN
+    return RIGHT if live == RIGHT and set(_guest.OPTIONS) <= mount.options else WRONG
+
+
+def observe_vm(vm: _domain.Vm) -> VmView:
+    """Read a domain's state and XML, live and persistent.
+
+    Raises:
+        ModelfleetError: C(record_invalid), C(record_conflict), C(vm_not_found), C(libvirt_error).
+    """
+    state = vm.state()
+    live = None if state == "shutoff" else vm.xml()
+    persistent = vm.xml(inactive=True) if vm.persistent() else None
+    return VmView(
+        uuid=vm.uuid,
+        name=vm.name,
+        state=state,
+        live=None if live is None else _devices.parse(live),
+        persistent=None if persistent is None else _devices.parse(persistent),
+        live_records=() if live is None else _records.from_domain(live, vm.uuid),
+        persistent_records=() if persistent is None else _records.from_domain(persistent, vm.uuid),
+    )
+
+
+def observe_host(
+    models: t.Iterable[ModelKey],
+    sources: t.Mapping[str, ModelKey],
+    planned: t.Mapping[str, _centers.Center],
+    deadline: float,
+) -> HostView:
+    """Look at the host's own layers.
+
+    Args:
+        models: the directories that are wanted.
+        sources: the source paths that may be bound, with the model that each belongs to.
+        planned: centers that an earlier task of the same play would make, by name.
+        deadline: seconds for the answer of each model center.
+    """
+    centers = {unit.center.name: unit.center for unit in _centers.units()}
+    mounts = tuple(_mountinfo.read())
+    missing = {name: center for name, center in planned.items() if not _is_mounted(centers.get(name), mounts)}
+    views: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]] = {}
+    bound: dict[str, tuple[int, int]] = {}
+    by_center: dict[str, list[ModelKey]] = {}
+    for key in sorted(set(models)):
+        by_center.setdefault(key.center, []).append(key)
+    for name, keys in by_center.items():
+        if name in missing:
+            continue
+        here = _look_at_models(name, centers.get(name), mounts, keys, deadline)
+        views.update(here)
+        paths = [path for path, key in sources.items() if key.center == name and _mountinfo.visible(list(mounts), path)]
+        if paths and not any(_gave_up(view) for view in here.values()):
+            bound.update(_look_at_sources(paths, deadline))
+    return HostView(
+        prepared=_hook_file.installed(),
+        centers={**centers, **missing},
+        planned=frozenset(missing),
+        mounts=mounts,
+        serving=_virtiofsd.serving(),
+        models=views,
+        bound=bound,
+    )
+
+
+def _is_mounted(center: t.Optional[_centers.Center], mounts: t.Sequence[_mountinfo.Mount]) -> bool:
+    return center is not None and _mountinfo.visible(list(mounts), center.mount_point) is not None
+
+
+def _look_at_models(
+    name: str,
+    center: t.Optional[_centers.Center],
+    mounts: t.Sequence[_mountinfo.Mount],
+    keys: list[ModelKey],
+    deadline: float,
+) -> dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]:
+    if center is None:
+        problem = ModelfleetError("center_unknown", f"model center '{name}' is not defined on this host", center=name)
+        return dict.fromkeys(keys, problem)
+    if not _is_mounted(center, mounts):
+        problem = not_mounted(center)
+        return dict.fromkeys(keys, problem)
+    found = _sources.look_at(center.mount_point, [key.path for key in keys], deadline)
+    return {key: item.identity or source_error(center, key.path, item) for key, item in zip(keys, found)}
+
+
+def _look_at_sources(paths: list[str], deadline: float) -> dict[str, tuple[int, int]]:
+    below = [os.path.relpath(path, _sources.VMS_DIRECTORY) for path in paths]
+    found = _opener.look(_sources.VMS_DIRECTORY, below, deadline)
+    return {path: item.identity for path, item in zip(paths, found) if item.identity is not None}
+
+
+def _gave_up(view: t.Union[tuple[int, int], ModelfleetError]) -> bool:
+    return isinstance(view, ModelfleetError) and view.code == "storage_timeout"
+
+
+def not_mounted(center: _centers.Center) -> ModelfleetError:
+    """The error for a center that is defined, but not mounted."""
+    return ModelfleetError(
+        "center_not_mounted",
+        f"model center '{center.name}' is not mounted at {center.mount_point}",
+        center=center.name,
+        mount_point=center.mount_point,
+    )
+
+
+def source_error(center: _centers.Center, path: str, found: _opener.Found) -> ModelfleetError:
+    """The error for a model that could not be opened below its center."""
+    code = {
+        errno.EXDEV: "source_outside_center",
+        errno.ELOOP: "source_outside_center",
+        errno.ENOENT: "source_missing",
+        errno.ENOTDIR: "source_missing",
+        errno.ETIMEDOUT: "storage_timeout",
+    }.get(found.error, "storage_error")
+    return ModelfleetError(
+        code,
+        f"model center '{center.name}': {path}: {os.strerror(found.error)}",
+        center=center.name,
+        path=path,
+        errno=errno.errorcode.get(found.error, str(found.error)),
+    )

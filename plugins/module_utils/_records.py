@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Records: what is remembered about a VM's mounts, kept as metadata in the domain itself.
+
+The metadata element stands in our own XML name space, live and persistent. libvirt keeps it through
+restarts and migrations and drops it when the domain is undefined.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+import xml.etree.ElementTree as ET
+
+from ._errors import ModelfleetError
+
+NAMESPACE = "urn:modelfleet:kvm"
+PREFIX = "modelfleet"
+SCHEMA_VERSION = 1
+
+MOUNTING = "mounting"
+SETTLED = "settled"
+UNMOUNTING = "unmounting"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The identity of a mount and what is intended with it.
+
+    What others may change behind our back (status, source path, host) is not stored but derived.
+    Times are UTC in ISO 8601. `unknown` holds attributes that a newer release may have added.
+    """
+
+    uuid: str
+    vm_instance_uuid: str
+    model_uuid: str
+    model_name: str
+    model_version: str
+    model_center_uuid: str
+    model_center_name: str
+    model_path: str
+    mount_path: str
+    tag: str
+    alias: str
+    transport: str
+    guest: str
+    read_only: bool
+    account_uuid: str
+    owner: str
+    generation: int
+    create_date: str
+    last_op_date: str
+    intent: str
+    unknown: tuple[tuple[str, str], ...] = ()
+
+    def says_the_same(self, other: Record) -> bool:
+        """Whether two records agree on identity and intent, whenever they were written."""
+        return self._timeless() == other._timeless()
+
+    def _timeless(self) -> Record:
+        return dataclasses.replace(self, create_date="", last_op_date="", generation=0, unknown=())
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The record as modules return it."""
+        data = dataclasses.asdict(self)
+        del data["unknown"]
+        data["schema_version"] = SCHEMA_VERSION
+        return data
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "unknown"]
+_OPTIONAL = {"account_uuid": "", "model_version": ""}
+
+
+def to_xml(records: t.Iterable[Record], vm: str) -> t.Optional[str]:
+    """The metadata element for a VM's records, as libvirt wants it (without name space); None for no records."""
+    root = ET.Element("mounts", {"schema_version": str(SCHEMA_VERSION), "vm": vm})
+    for record in sorted(records, key=lambda item: item.mount_path):
+        attributes = dict(record.unknown)
+        for field in _FIELDS:
+            value = getattr(record, field)
+            attributes[field] = str(value).lower() if isinstance(value, bool) else str(value)
+        ET.SubElement(root, "mount", attributes)
+    return ET.tostring(root, encoding="unicode") if len(root) else None
+
+
+def from_domain(domain: ET.Element, vm: str) -> tuple[Record, ...]:
+    """The records in a domain's XML.
+
+    Metadata that names another VM (a clone, a pasted XML) holds no records of this one.
+
+    Raises:
+        ModelfleetError: C(record_conflict) for a newer schema, C(record_invalid) for damage.
+    """
+    element = domain.find(f"metadata/{{{NAMESPACE}}}mounts")
+    if element is None or element.get("vm") != vm:
+        return ()
+    try:
+        version = int(element.get("schema_version", ""))
+    except ValueError:
+        raise _damaged(vm, "schema_version is not a number") from None
+    if version > SCHEMA_VERSION:
+        raise ModelfleetError(
+            "record_conflict",
+            f"VM {vm}: its records have schema version {version}, this release knows {SCHEMA_VERSION}",
+            vm_instance_uuid=vm,
+            schema_version=version,
+        )
+    return tuple(_record(child, vm) for child in element if child.tag.rsplit("}", 1)[-1] == "mount")
+
+
+def _record(element: ET.Element, vm: str) -> Record:
+    attributes = {**_OPTIONAL, **element.attrib}
+    try:
+        values: dict[str, t.Any] = {field: attributes.pop(field) for field in _FIELDS}
+        values["generation"] = int(values["generation"])
+    except (KeyError, ValueError) as problem:
+        raise _damaged(vm, f"{problem}") from None
+    values["read_only"] = values["read_only"] == "true"
+    return Record(**values, unknown=tuple(sorted(attributes.items())))
+
+
+def _damaged(vm: str, problem: str) -> ModelfleetError:
+    return ModelfleetError("record_invalid", f"VM {vm}: its records are damaged ({problem})", vm_instance_uuid=vm)

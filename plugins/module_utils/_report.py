@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What modules return: one shape for one mount or a thousand, and a diff that a person can read.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import _plan, _records
+from ._converge import Outcome
+from ._errors import ModelfleetError
+from ._observed import FOREIGN, MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers
+
+_WORDS = {
+    RIGHT: "there",
+    MISSING: "missing",
+    WRONG: "wrong",
+    FOREIGN: "something else is there",
+    UNKNOWN: "unknown",
+    NOT_DUE: "not due",
+}
+
+
+def mounts(outcomes: t.Iterable[Outcome]) -> list[dict[str, t.Any]]:
+    """The C(mounts) of a result, in the order of the entries."""
+    return [_mount(outcome) for outcome in outcomes]
+
+
+def _mount(outcome: Outcome) -> dict[str, t.Any]:
+    plan = outcome.plan
+    known = plan.after or plan.before
+    return {
+        "vm": plan.vm_name,
+        "vm_instance_uuid": plan.vm_uuid,
+        "model": known.model_name if known else plan.wanted.model,
+        "mount_path": known.mount_path if known else plan.wanted.mount_path,
+        "changed": outcome.changed,
+        "actions": plan.actions,
+        "prediction": "conditional" if plan.conditional else "exact",
+        "conditions": list(plan.conditional),
+        "record": outcome.record.as_dict() if outcome.record else None,
+        "error": outcome.error.as_result() if outcome.error else None,
+    }
+
+
+def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
+    """Before and after of every mount that changes, a line for each layer."""
+    before, after = [], []
+    for outcome in outcomes:
+        plan = outcome.plan
+        if plan.steps and outcome.error is None:
+            before.append(_state(plan, plan.before, plan.layers))
+            after.append(_state(plan, plan.after, _all_right(plan.layers)))
+    return {"before": "".join(before), "after": "".join(after)}
+
+
+def _all_right(layers: t.Optional[Layers]) -> t.Optional[Layers]:
+    return layers and Layers(*(NOT_DUE if layer == NOT_DUE else RIGHT for layer in layers))
+
+
+def _state(plan: _plan.MountPlan, record: t.Optional[_records.Record], layers: t.Optional[Layers]) -> str:
+    there = layers is not None and any(layer not in (MISSING, NOT_DUE) for layer in layers)
+    if record is None and not (plan.after and there):
+        return ""
+    known = record or plan.after
+    lines = [f"VM {plan.vm_name}: {known.mount_path if known else ''}"]
+    if record is not None:
+        version = f" {record.model_version}" if record.model_version else ""
+        model = f"{record.model_name}{version} from {record.model_center_name}:{record.model_path}"
+        lines.append(f"  record: {model}, tag {record.tag}, guest {record.guest}, {record.intent}")
+    for name, layer in (layers or Layers(NOT_DUE, NOT_DUE, NOT_DUE, NOT_DUE))._asdict().items():
+        if layer != NOT_DUE:
+            lines.append(f"  {_NAMES[name]}: {_WORDS[layer]}")
+    return "\n".join(lines) + "\n"
+
+
+_NAMES = {
+    "source": "source on the host",
+    "persistent": "device in the persistent XML",
+    "live": "device in the live XML",
+    "guest": "mount in the guest",
+}
+
+
+def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:
+    """C(error_code), C(msg) and C(details) of a run in which something failed: those of the first failure, and how many."""
+    errors: list[ModelfleetError] = []
+    for outcome in outcomes:
+        if outcome.error is not None and outcome.error not in errors:
+            errors.append(outcome.error)
+    if not errors:
+        return None
+    result = errors[0].as_result()
+    if len(errors) > 1:
+        result["msg"] = f"{result['msg']} ({len(errors) - 1} more failed, see mounts.)"
+    return result
+
+
+def status(record: _records.Record, layers: Layers) -> str:
+    """The status of a mount in the words of the original, derived from intent and truth.
+
+    C(Attached) is for mounts whose guest's part is not ours, or waits for the VM.
+    """
+    if record.intent == _records.MOUNTING:
+        return "Mounting"
+    if record.intent == _records.UNMOUNTING:
+        return "Unmounting"
+    if not layers.right:
+        return "MountFailed"
+    return "Attached" if layers.guest == NOT_DUE else "Mounted"

@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sources: the read-only binds below our state directory that virtiofsd is given.
+
+C(/var/lib/modelfleet/vms/VM UUID/TOKEN) is the same path on every host, which migration needs.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import typing as t
+
+from . import _identity, _mountapi, _mountinfo, _opener
+
+STATE_DIRECTORY = "/var/lib/modelfleet"
+VMS_DIRECTORY = f"{STATE_DIRECTORY}/vms"
+# Bound, read-only, where a model should be whose storage is down: a VM starts and sees an empty directory.
+EMPTY_DIRECTORY = f"{STATE_DIRECTORY}/empty"
+
+_ENFORCED = frozenset(("ro", "nosuid", "nodev"))
+
+
+def path(vm: str, mount: str) -> str:
+    """Where the source of a mount is; both are UUIDs."""
+    return f"{VMS_DIRECTORY}/{vm}/{_identity.token(mount)}"
+
+
+# Only root may enter the directory of the VMs: a user of the host has no business in a VM's models.
+_DIRECTORIES = {STATE_DIRECTORY: 0o755, VMS_DIRECTORY: 0o700, EMPTY_DIRECTORY: 0o555}
+
+
+def missing_directories() -> list[str]:
+    """Those of the directories that all sources lie in that are not there."""
+    return [directory for directory in _DIRECTORIES if not os.path.isdir(directory)]
+
+
+def make_directories() -> None:
+    """Make what all sources lie in."""
+    for directory in missing_directories():
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, _DIRECTORIES[directory])
+
+
+def enforced(mount: _mountinfo.Mount) -> bool:
+    """Whether a mount is read-only, nosuid and nodev, as every source must be."""
+    return _ENFORCED <= mount.options
+
+
+def is_empty(mount: _mountinfo.Mount) -> bool:
+    """Whether a mount shows the empty directory, in the place of a model."""
+    # The mount table names the directory from the root of its own file system, which may be /var or /var/lib.
+    return EMPTY_DIRECTORY.endswith(mount.root) and mount.root.endswith("/modelfleet/empty")
+
+
+def bind(tree: int, target: str) -> None:
+    """Show a detached read-only mount at a source path, in the place of whatever is there. Closes the mount's descriptor."""
+    try:
+        unbind(target)
+        os.makedirs(target, 0o755, exist_ok=True)
+        _mountapi.attach(tree, target)
+    finally:
+        os.close(tree)
+
+
+def bind_empty(target: str) -> None:
+    """Show the empty directory at a source path."""
+    directory = _mountapi.open_directory(EMPTY_DIRECTORY)
+    try:
+        tree = _mountapi.read_only_clone(directory)
+    finally:
+        os.close(directory)
+    bind(tree, target)
+
+
+def unbind(target: str) -> None:
+    """Unmount whatever is at a source path and remove the directory, and the VM's when it was the last."""
+    for _mount in _mountinfo.stack(_mountinfo.read(), target):
+        try:
+            _mountapi.unmount(target)
+        except OSError as problem:
+            if problem.errno != errno.EBUSY:
+                raise
+            # Whoever still has a file open in it keeps what it has; nobody finds it any more.
+            _mountapi.unmount(target, lazy=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(target)
+        os.rmdir(os.path.dirname(target))
+
+
+def look_at(center: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[_opener.Found]:
+    """Open models below the mount point of a center; `error` is EXDEV for a path that leads to its root or out of it."""
+    root, *found = _opener.look(center, [".", *paths], deadline, clone)
+    if root.tree >= 0:
+        os.close(root.tree)
+    return [_not_the_root(item, root) for item in found]
+
+
+def _not_the_root(found: _opener.Found, root: _opener.Found) -> _opener.Found:
+    if found.identity is None or found.identity != root.identity:
+        return found
+    if found.tree >= 0:
+        os.close(found.tree)
+    return _opener.Found(None, errno.EXDEV)

@@ -1,0 +1,159 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wanted mounts: the arguments of a task, trimmed, checked and completed. Touches nothing.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from . import _identity, _input, _records
+from ._centers import Center
+from ._errors import ModelfleetError
+
+DEVICE = "device"
+AGENT = "agent"
+NONE = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """One mount as somebody asked for it. Empty texts were not given.
+
+    `where` names the entry in messages: C(mounts[3]), or nothing for a single mount.
+    """
+
+    where: str
+    vm: str
+    model: str
+    model_version: str
+    model_uuid: str
+    model_center: str
+    model_path: str
+    mount_path: str
+    tag: str
+    guest: str
+    account_uuid: str
+    owner: str
+
+    def matches(self, record: _records.Record) -> bool:
+        """Whether a record is one of those that an entry with C(state=absent) means."""
+        return (
+            self.mount_path in ("", record.mount_path)
+            and self.model in ("", record.model_name)
+            and self.model_version in ("", record.model_version)
+            and self.model_center in ("", record.model_center_name)
+        )
+
+    def uuid(self, vm: str) -> str:
+        """The UUID of the mount in a VM."""
+        return _identity.mount_uuid(vm, self.mount_path)
+
+    def record(self, vm: str, center: Center) -> _records.Record:
+        """The record that this mount shall have in a VM; times and generation are still open."""
+        mount = self.uuid(vm)
+        return _records.Record(
+            uuid=mount,
+            vm_instance_uuid=vm,
+            model_uuid=self.model_uuid or _identity.model_uuid(center.uuid, self.model_path, self.model_version),
+            model_name=self.model,
+            model_version=self.model_version,
+            model_center_uuid=center.uuid,
+            model_center_name=center.name,
+            model_path=self.model_path,
+            mount_path=self.mount_path,
+            tag=self.tag or _identity.tag(mount, self.model),
+            alias=_identity.alias(mount),
+            transport=DEVICE,
+            guest=self.guest,
+            read_only=True,
+            account_uuid=self.account_uuid,
+            owner=self.owner,
+            generation=0,
+            create_date="",
+            last_op_date="",
+            intent=_records.SETTLED,
+        )
+
+
+def from_params(params: dict[str, t.Any], present: bool) -> list[Wanted]:
+    """The mounts that a task asks for.
+
+    Args:
+        params: the module's parameters, already trimmed; either C(mounts) or the options of one mount.
+        present: whether they shall be there, which needs more to be given than to be gone.
+
+    Raises:
+        ModelfleetError: C(invalid_input), C(duplicate_mount).
+    """
+    entries = params.get("mounts")
+    if entries is None:
+        wanted = [_wanted("", params, present)]
+    else:
+        wanted = [_wanted(f"mounts[{index}]", entry, present) for index, entry in enumerate(entries)]
+    if present:
+        refuse_collisions(wanted)
+    return wanted
+
+
+def _wanted(where: str, entry: dict[str, t.Any], present: bool) -> Wanted:
+    def option(name: str) -> str:
+        return f"{where}.{name}" if where else name
+
+    def checked(name: str, check: t.Callable[[str, str], str], default: str = "") -> str:
+        value = entry.get(name)
+        return default if value is None else check(option(name), value)
+
+    required = ["vm", "model", "model_center"] if present else ["vm"]
+    for name in required:
+        if entry.get(name) is None:
+            raise _input.invalid(option(name), "it is required" + (" with state=present" if present else ""))
+    model = checked("model", _input.model_name)
+    mount_path = checked("mount_path", _input.mount_path)
+    if not present and not model and not mount_path:
+        raise _input.invalid(option("mount_path"), "with state=absent, mount_path or model must be given")
+    return Wanted(
+        where=where,
+        vm=checked("vm", _input.vm_name),
+        model=model,
+        model_version=checked("model_version", _input.version),
+        model_uuid=checked("model_uuid", _input.uuid),
+        model_center=checked("model_center", _input.name),
+        model_path=checked("model_path", _input.relative_path, default=model),
+        mount_path=mount_path or (_input.mount_path(option("mount_path"), f"/models/{model}") if present else ""),
+        tag=checked("tag", _input.tag),
+        guest=entry.get("guest") or AGENT,
+        account_uuid=checked("account_uuid", _input.uuid),
+        owner=checked("owner", _input.name, default="default"),
+    )
+
+
+def refuse_collisions(wanted: list[Wanted]) -> None:
+    """Refuse entries that claim the same place of a VM.
+
+    Raises:
+        ModelfleetError: C(duplicate_mount) with both entries.
+    """
+    seen: dict[tuple[str, ...], Wanted] = {}
+    for mount in wanted:
+        claims = [
+            ("mount_path", mount.vm, mount.mount_path),
+            ("model", mount.vm, mount.model_center, mount.model, mount.model_version),
+        ]
+        if mount.tag:
+            claims.append(("tag", mount.vm, mount.tag))
+        for claim in claims:
+            first = seen.setdefault(claim, mount)
+            if first is not mount:
+                raise ModelfleetError(
+                    "duplicate_mount",
+                    f"{first.where} and {mount.where} both name VM {mount.vm} with the same {claim[0]}",
+                    entries=[first.where, mount.where],
+                    vm=mount.vm,
+                    kind=claim[0],
+                )

@@ -1,0 +1,215 @@
+#!/usr/bin/python
+
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_model_mount
+short_description: Mount AI models into running VMs over virtiofs
+version_added: 0.1.0
+description:
+  - Makes models of a model center visible in VMs, read-only, at a path, without a restart and without copying them.
+  - A source that is born read-only is bound on the KVM host, attached to the VM as a virtiofs device in its live and
+    persistent XML, and mounted in the guest through the QEMU guest agent. A record is kept in the domain's metadata.
+  - Every layer is looked at before anything is done, and only what is not right is touched.
+  - When a step fails, the steps done before it in that VM are undone.
+author:
+  - The modelfleet.kvm contributors (@modelfleet)
+extends_documentation_fragment:
+  - modelfleet.kvm._attributes
+  - modelfleet.kvm._attributes.action_group
+  - modelfleet.kvm._options
+  - modelfleet.kvm._options.mount
+options:
+  state:
+    description:
+      - V(present) makes the mounts be there and right. O(vm), O(model) and O(model_center) must be given.
+      - V(absent) unmounts them in the guest, detaches their devices and forgets their records. O(vm) and O(mount_path) or
+        O(model) must be given, and every mount that agrees with all that is given goes. A model that is in use in the
+        guest is refused.
+    type: str
+    choices: [present, absent]
+    default: present
+  planned_centers:
+    description:
+      - Model centers that an earlier task of the same play mounts. Used in check mode only, where that task has not
+        made them, so that this one can still say what it would do. The prediction is then marked V(conditional).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the model center.
+        type: str
+        required: true
+      uuid:
+        description: UUID of the model center, when it is given one.
+        type: str
+seealso:
+  - module: modelfleet.kvm.model_center_mount
+  - module: modelfleet.kvm.vm_model_mount_info
+  - module: modelfleet.kvm.kvm_host_prepare
+"""
+
+EXAMPLES = r"""
+- name: Give a VM a model at /models/qwen3-32b
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-7
+    model: qwen3-32b
+    model_center: zoo
+
+- name: Converge all models of this host in one task
+  modelfleet.kvm.vm_model_mount:
+    mounts:
+      - vm: inference-7
+        model: qwen3-32b
+        model_center: zoo
+        mount_path: /srv/models/chat
+      - vm: 3c5c6b8a-1c3b-4a52-9d0e-6d3b5ee0a4c1
+        model: bge-m3
+        model_version: v1.5
+        model_center: zoo
+        model_path: embeddings/bge-m3/v1.5
+
+- name: Take a model away
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-7
+    model: qwen3-32b
+    state: absent
+"""
+
+RETURN = r"""
+mounts:
+  description: What became of each mount, in the order of the entries.
+  type: list
+  elements: dict
+  returned: always, unless the options themselves were refused
+  contains:
+    vm:
+      description: Name of the VM.
+      type: str
+    vm_instance_uuid:
+      description: UUID of the VM.
+      type: str
+    model:
+      description: Name of the model.
+      type: str
+    mount_path:
+      description: Path in the guest.
+      type: str
+    changed:
+      description: Whether this mount was changed, or in check mode would be.
+      type: bool
+    actions:
+      description: The steps done, or in check mode due, in their order.
+      type: list
+      elements: str
+      sample: [record, bind_source, attach, verify_read_only, mount_in_guest, settle_record]
+    prediction:
+      description: V(exact), or V(conditional) in check mode when an earlier task must have done its part.
+      type: str
+    conditions:
+      description: What a conditional prediction depends on.
+      type: list
+      elements: str
+    record:
+      description: The record of the mount, null when there is none any more. Times are UTC.
+      type: dict
+    error:
+      description: RV(error_code), RV(msg) and RV(details) of this mount's failure, null when it did not fail.
+      type: dict
+error_code:
+  description: Symbolic code of the first failure.
+  type: str
+  returned: failure
+msg:
+  description: What went wrong, where, and what to do.
+  type: str
+  returned: failure
+details:
+  description: More about the failure. What was undone, what the guest or libvirt said.
+  type: dict
+  returned: failure
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _arguments,
+    _centers,
+    _converge,
+    _domain,
+    _identity,
+    _input,
+    _report,
+    _wanted,
+)
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+
+
+def planned_centers(entries: list[dict[str, t.Any]]) -> dict[str, _centers.Center]:
+    """The centers that an earlier task would make, as far as a prediction needs them."""
+    planned = {}
+    for index, entry in enumerate(entries):
+        name = _input.name(f"planned_centers[{index}].name", entry["name"] or "")
+        uuid = (
+            _input.uuid(f"planned_centers[{index}].uuid", entry["uuid"])
+            if entry["uuid"]
+            else _identity.center_uuid(name)
+        )
+        planned[name] = _centers.Center(name, uuid, "", "", True)
+    return planned
+
+
+def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
+    params = _input.trimmed(params)
+    request = _converge.Request(
+        wanted=_wanted.from_params(params, present=params["state"] == "present"),
+        present=params["state"] == "present",
+        check_mode=check_mode,
+        planned=planned_centers(params["planned_centers"]) if check_mode else {},
+        deadline=float(params["timeout"]),
+    )
+    return _converge.converge(_domain.Host(params["uri"]), request) if request.wanted else []
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_arguments.common(),
+            **_arguments.mount(),
+            "mounts": {"type": "list", "elements": "dict", "options": _arguments.mount()},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "planned_centers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "uuid": {"type": "str"}},
+            },
+        },
+        mutually_exclusive=[("mounts", "vm"), ("mounts", "model"), ("mounts", "mount_path")],
+        supports_check_mode=True,
+    )
+    try:
+        outcomes = run(module.params, module.check_mode)
+    except ModelfleetError as problem:
+        module.fail_json(**problem.as_result())
+    result: dict[str, t.Any] = {
+        "changed": any(outcome.changed for outcome in outcomes),
+        "mounts": _report.mounts(outcomes),
+    }
+    if module._diff:
+        result["diff"] = _report.diff(outcomes)
+    failure = _report.failure(outcomes)
+    if failure:
+        module.fail_json(**failure, **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
