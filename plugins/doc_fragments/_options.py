@@ -83,7 +83,7 @@ options:
   mounts:
     description:
       - Any number of mounts in any number of VMs of the host, converged in one task.
-      - Each VM is one transaction. It ends in its old state or in the new one, and its failure does not stop the others.
+      - Each VM is one transaction. It ends in its old state or in the new one. Its failure does not stop the others.
       - Mutually exclusive with the options of a single mount.
     type: list
     elements: dict

@@ -75,14 +75,9 @@ class Vm:
         try:
             self._domain.attachDeviceFlags(device, _flags(live, persistent))
         except libvirt.libvirtError as problem:
-            if live and shared_memory and "shared memory" in str(problem):
-                if self._libvirt_version < _RESTART_BUG_FIXED:
-                    raise ModelfleetError(
-                        "libvirt_restarted",
-                        f"VM {self}: libvirtd was restarted while the VM ran",
-                        vm=self.name,
-                        libvirt=str(problem),
-                    ) from None
+            falsely = live and shared_memory and "shared memory" in str(problem)
+            if falsely and self._libvirt_version < _RESTART_BUG_FIXED:
+                raise self._failure("libvirt_restarted", problem) from None
             raise self._failure("attach_failed", problem) from None
 
     def detach_live(self, alias: str, deadline: float) -> None:

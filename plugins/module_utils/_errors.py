@@ -104,7 +104,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "libvirt_restarted": Entry(
         "libvirt before 9.2 cannot attach after it was restarted",
-        "libvirtd was restarted while this VM ran. Before 9.2.0 it then claims that the VM lacks shared memory, although it has it.",
+        "libvirtd was restarted while this VM ran. Before 9.2.0 it then claims that the VM lacks shared memory.",
         "Stop and start the VM, or upgrade libvirt to 9.2 or later.",
     ),
     "libvirt_unavailable": Entry(
@@ -141,6 +141,11 @@ CATALOGUE: dict[str, Entry] = {
         "Read-only could not be enforced on the host",
         "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
         "The device was taken back. Read virtiofsd's log of the VM on the host.",
+    ),
+    "program_timeout": Entry(
+        "A program of the host did not end",
+        "systemctl, virtiofsd or another program of the host ran into its deadline.",
+        "Look at what the program waits for on the host, then run again.",
     ),
     "record_conflict": Entry(
         "The VM's records were written by a newer release",

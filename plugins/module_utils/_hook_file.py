@@ -24,7 +24,7 @@ PATH = "/etc/libvirt/hooks/qemu.d/modelfleet"
 # Raised whenever vm_model_mount needs a newer hook than is installed.
 VERSION = 1
 _SHEBANG = "#!/usr/bin/python3 -I"
-_NOTE = "# modelfleet.kvm hook {version}: binds models for VMs before they start. An archive; list it with: python3 -m zipfile -l"
+_NOTE = "# modelfleet.kvm hook {version}: binds models before VMs start. An archive: python3 -m zipfile -l lists it."
 _VERSION = re.compile(rb"^#!.*\n# modelfleet\.kvm hook (\d+):")
 _PACKAGE = "modelfleet_hook"
 _MAIN = f"import sys\n\nfrom {_PACKAGE}._hook import main\n\nsys.exit(main(sys.argv))\n"

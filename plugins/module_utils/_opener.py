@@ -59,7 +59,7 @@ def look(root: str, paths: t.Sequence[str], deadline: float, clone: bool = False
         with theirs:
             # Executed, not forked, because the parent has threads; and with no descriptor of the parent's,
             # because a stuck child would keep the parent's output open.
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

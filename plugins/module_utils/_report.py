@@ -88,7 +88,7 @@ _NAMES = {
 
 
 def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:
-    """C(error_code), C(msg) and C(details) of a run in which something failed: those of the first failure, and how many."""
+    """C(error_code), C(msg) and C(details) of a run in which something failed: those of its first failure."""
     errors: list[ModelfleetError] = []
     for outcome in outcomes:
         if outcome.error is not None and outcome.error not in errors:

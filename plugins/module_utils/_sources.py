@@ -59,7 +59,7 @@ def is_empty(mount: _mountinfo.Mount) -> bool:
 
 
 def bind(tree: int, target: str) -> None:
-    """Show a detached read-only mount at a source path, in the place of whatever is there. Closes the mount's descriptor."""
+    """Show a detached read-only mount at a source path, in the place of what is there, and close its descriptor."""
     try:
         unbind(target)
         os.makedirs(target, 0o755, exist_ok=True)
@@ -94,7 +94,7 @@ def unbind(target: str) -> None:
 
 
 def look_at(center: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[_opener.Found]:
-    """Open models below the mount point of a center; `error` is EXDEV for a path that leads to its root or out of it."""
+    """Open models below the mount point of a center; `error` is EXDEV for one that is its root or outside of it."""
     root, *found = _opener.look(center, [".", *paths], deadline, clone)
     if root.tree >= 0:
         os.close(root.tree)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import typing as t
 
+from . import _process
 from ._errors import ModelfleetError
 
 UNIT_DIRECTORY = "/etc/systemd/system"
@@ -85,20 +86,7 @@ def journal(unit: str, lines: int = 10) -> list[str]:
 
 
 def _run(command: list[str], check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise ModelfleetError("host_unsupported", f"{command[0]} is not installed; systemd is required") from None
-    except subprocess.TimeoutExpired:
-        raise ModelfleetError("storage_timeout", f"'{' '.join(command)}' did not end in {timeout:.0f} s") from None
+    done = _process.run(command, timeout)
     if check and done.returncode != 0:
-        raise ModelfleetError("host_unsupported", f"'{' '.join(command)}' failed: {done.stderr.strip()}")
+        raise ModelfleetError("systemd_error", f"'{' '.join(command)}' failed: {done.stderr.strip()}")
     return done

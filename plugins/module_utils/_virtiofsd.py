@@ -14,11 +14,10 @@ import glob
 import json
 import os
 import re
-import subprocess
 import time
 import typing as t
 
-from . import _mountinfo
+from . import _mountinfo, _process
 from ._errors import ModelfleetError
 
 # virtiofsd(1): --readonly since 1.13.0. Older ones, and the C implementation, exit on it.
@@ -47,12 +46,7 @@ def binary() -> str:
 @functools.lru_cache(maxsize=1)
 def can_be_read_only() -> bool:
     """Whether the virtiofsd of this host knows C(--readonly)."""
-    try:
-        done = subprocess.run(
-            [binary(), "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    done = _process.run([binary(), "--version"], timeout=10)
     found = re.match(r"virtiofsd (\d+)\.(\d+)", done.stdout)
     return found is not None and (int(found.group(1)), int(found.group(2))) >= _READONLY_SINCE
 

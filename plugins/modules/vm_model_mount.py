@@ -27,9 +27,9 @@ options:
   state:
     description:
       - V(present) makes the mounts be there and right. O(vm), O(model) and O(model_center) must be given.
-      - V(absent) unmounts them in the guest, detaches their devices and forgets their records. O(vm) and O(mount_path) or
-        O(model) must be given, and every mount that agrees with all that is given goes. A model that is in use in the
-        guest is refused.
+      - V(absent) unmounts them in the guest, detaches their devices and forgets their records. O(vm) and O(mount_path)
+        or O(model) must be given, and every mount that agrees with all that is given goes. A model that is in use in
+        the guest is refused.
     type: str
     choices: [present, absent]
     default: present

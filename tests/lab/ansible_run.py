@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ansible, run against the hosts of a lab as anybody would, with every result at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+_TIMEOUT = 300
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of ansible-playbook.
+
+    Attributes:
+        status: its exit status.
+        output: what it printed.
+        results: per host the results of the collection's modules, in order, each with `action` and `failed`.
+    """
+
+    status: int
+    output: str
+    results: dict[str, list[Result]]
+
+    def of(self, module: str) -> dict[str, Result]:
+        """Per host the last result of a module."""
+        found = {}
+        for host, results in self.results.items():
+            for result in results:
+                if result["action"] == f"modelfleet.kvm.{module}":
+                    found[host] = result
+        return found
+
+    def changes(self) -> dict[str, list[tuple[str, bool]]]:
+        """Per host which modules ran and whether they changed something."""
+        return {host: [(item["action"], item["changed"]) for item in results] for host, results in self.results.items()}
+
+
+class Ansible:
+    """Runs playbooks and modules.
+
+    MODELFLEET_CONTROL names a program that is put before the command, for another control node.
+    """
+
+    def __init__(self, inventory: Path) -> None:
+        self._inventory = inventory
+
+    def playbook(self, name: str, variables: dict[str, Any] | None = None, *, ok: bool = True, **how: Any) -> Run:
+        """Run a playbook by its name in the collection.
+
+        Args:
+            ok: whether it must succeed; with False it must fail.
+            how: `check`, `diff` and `limit`, as on the command line.
+        """
+        return self._run(f"modelfleet.kvm.{name}", variables or {}, ok, **how)
+
+    def module(self, name: str, arguments: dict[str, Any], *, ok: bool = True, **how: Any) -> dict[str, Result]:
+        """Run one module on every host, or those of `limit`; returns the result of each host."""
+        play = {
+            "hosts": "kvm_hosts",
+            "gather_facts": False,
+            "tasks": [{"name": name, f"modelfleet.kvm.{name}": arguments}],
+        }
+        with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="modelfleet-") as file:
+            json.dump([play], file)
+            file.flush()
+            return self._run(file.name, {}, ok, **how).of(name)
+
+    def _run(
+        self,
+        playbook: str,
+        variables: dict[str, Any],
+        ok: bool,
+        check: bool = False,
+        diff: bool = False,
+        limit: str | None = None,
+    ) -> Run:
+        with tempfile.TemporaryDirectory(prefix="modelfleet-") as directory:
+            collected = Path(directory) / "results"
+            extra = Path(directory) / "variables.json"
+            extra.write_text(json.dumps(variables))
+            command = shlex.split(os.environ.get("MODELFLEET_CONTROL", ""))
+            command += ["ansible-playbook", "-i", str(self._inventory), playbook, "-e", f"@{extra}"]
+            command += ["--check"] * check + ["--diff"] * diff + (["--limit", limit] if limit else [])
+            environment = os.environ | {
+                "ANSIBLE_CALLBACK_PLUGINS": str(_HERE / "callback_plugins"),
+                "ANSIBLE_CALLBACKS_ENABLED": "collect",
+                "ANSIBLE_PIPELINING": "1",
+                "ANSIBLE_LOCALHOST_WARNING": "0",
+                "COLLECT_FILE": str(collected),
+            }
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+            results: dict[str, list[Result]] = {}
+            lines = collected.read_text().splitlines() if collected.exists() else []
+        for line in map(json.loads, lines):
+            if line["action"].startswith("modelfleet.kvm."):
+                # A loop's result holds those of its items.
+                for result in line["result"].get("results", [line["result"]]):
+                    result = {"changed": False, **result, "action": line["action"], "failed": line["kind"] != "ok"}
+                    results.setdefault(line["host"], []).append(result)
+        run = Run(done.returncode, done.stdout, results)
+        if (run.status == 0) != ok:
+            raise AssertionError(f"{playbook} ended with status {run.status}\n{run.output}")
+        return run

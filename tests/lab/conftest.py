@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures: one lab for all tests, with a Debian 12 and a Debian 13 host that are prepared and hold models."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ansible_run import Ansible
+from fleet import Fleet, publish
+from modelfleet_lab import Guest, Host, Lab
+
+KINDS = {"alpha": "debian12", "beta": "debian13"}
+
+Guests = Callable[..., dict[str, Guest]]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    with Lab.temporary("test") as running:
+        running.up(KINDS)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def hosts(lab: Lab) -> dict[str, Host]:
+    """Both hosts, with the models of the tests in /srv/models, but nothing of the collection on them."""
+    for host in lab.hosts().values():
+        publish(host)
+    return lab.hosts()
+
+
+@pytest.fixture(scope="session")
+def ansible(lab: Lab) -> Ansible:
+    return Ansible(lab.inventory_path())
+
+
+@pytest.fixture(scope="session")
+def prepared(hosts: dict[str, Host], ansible: Ansible) -> dict[str, Host]:
+    """Both hosts, prepared and with model center `zoo` mounted."""
+    ansible.module("kvm_host_prepare", {})
+    ansible.module("model_center_mount", {"name": "zoo", "storage_url": "file:///srv/models"})
+    return hosts
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def guests(hosts: dict[str, Host]) -> Iterator[Guests]:
+    """Makes one guest of the same name on every host, booted, and removes them after the test."""
+    made: list[Guest] = []
+
+    def make(up: bool = True, only: str | None = None, **options: object) -> dict[str, Guest]:
+        name = f"vm{next(_numbers)}"
+        found = {key: host.guest(name, **options) for key, host in hosts.items() if only in (None, key)}
+        made.extend(found.values())
+        with ThreadPoolExecutor(len(found)) as pool:
+            list(pool.map(Guest.up if up else Guest.define, found.values()))
+        return found
+
+    yield make
+    for guest in made:
+        guest.remove()
+
+
+@pytest.fixture
+def fleet(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> Fleet:
+    """A guest on every prepared host, and what tests do with them."""
+    return Fleet(prepared, ansible, guests())

@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the tests do with hosts and guests, and what they look at to see the truth for themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_run import Ansible, Result
+from modelfleet_lab import Guest, Host
+
+MODELS = "/srv/models"
+# Data that differs from the examples in the documentation.
+FILES = {
+    "llama-nano/weights.bin": hashlib.sha512(b"llama-nano").digest() * 20_000,
+    "llama-nano/config.json": b'{"hidden_size": 8}\n',
+    "acme/embed.v2/model.safetensors": hashlib.sha512(b"embed").digest() * 5_000,
+    "acme/embed.v2/sub dir/vocab.txt": "a\nb\n\u00e9\n".encode(),
+}
+
+
+def publish(host: Host, root: str = MODELS) -> None:
+    """Put the tests' models on a host."""
+    for path, content in FILES.items():
+        host.run(["mkdir", "-p", f"{root}/{path.rpartition('/')[0]}"])
+        host.write(f"{root}/{path}", content)
+
+
+def checksum(path: str) -> str:
+    """The SHA-256 of a published file."""
+    return hashlib.sha256(FILES[path]).hexdigest()
+
+
+def guest_checksum(guest: Guest, path: str) -> str:
+    """The SHA-256 that the guest itself computes."""
+    return guest.run(["sha256sum", path]).stdout.split(" ", 1)[0]
+
+
+def leftovers(guest: Guest, host: Host) -> dict[str, Any]:
+    """Everything of ours that is still in or about a VM, layer by layer; all empty when it is clean."""
+    found = {}
+    for name, xml in (("live", guest.xml()), ("persistent", guest.xml(inactive=True))):
+        found[f"{name} devices"] = [item.get("dir") for item in xml.findall("devices/filesystem/target")]
+        found[f"{name} records"] = [item.tag for item in xml.findall("metadata/{urn:modelfleet:kvm}mounts")]
+    if guest.state() == "running":
+        table = guest.run(["cat", "/proc/mounts"]).stdout.splitlines()
+        found["guest mounts"] = [line for line in table if " virtiofs " in line]
+    processes = host.run(["ps", "-eo", "args"]).stdout.splitlines()
+    found["virtiofsd"] = [line for line in processes if "virtiofsd" in line and guest.uuid in line]
+    found["binds"] = [line for line in host.run(["cat", "/proc/self/mountinfo"]).stdout.splitlines() if guest.uuid in line]
+    found["directories"] = host.run(["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False).stdout.splitlines()
+    return {what: items for what, items in found.items() if items}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A VM of the same name on every host."""
+
+    hosts: dict[str, Host]
+    ansible: Ansible
+    guests: dict[str, Guest]
+
+    @property
+    def vm(self) -> str:
+        return next(iter(self.guests.values())).name
+
+    def mount(self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any) -> dict[str, Result]:
+        """Run vm_model_mount with one mount on every host."""
+        arguments = {"vm": self.vm, "model": model, "model_center": "zoo", **options}
+        return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
+
+    def unmount(self, model: str = "llama-nano", *, ok: bool = True, check: bool = False) -> dict[str, Result]:
+        """Run vm_model_mount to take one model away on every host."""
+        arguments = {"vm": self.vm, "model": model, "state": "absent"}
+        return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
+
+    def info(self) -> dict[str, list[Result]]:
+        """The mounts of the VM, as vm_model_mount_info shows them."""
+        results = self.ansible.module("vm_model_mount_info", {"vms": [self.vm]}, limit=self._limit)
+        return {host: result["mounts"] for host, result in results.items()}
+
+    def leftovers(self) -> dict[str, dict[str, Any]]:
+        """Hosts on which something of ours is left about the VM, and what."""
+        found = {name: leftovers(guest, self.hosts[name]) for name, guest in self.guests.items()}
+        return {name: items for name, items in found.items() if items}
+
+    @property
+    def _limit(self) -> str:
+        return ",".join(self.guests)

@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Failures half-way: the old state is back, and the error says why."""
+
+from __future__ import annotations
+
+import pytest
+from fleet import Fleet, checksum, guest_checksum
+
+# The way in which a guest refuses, by what is done in it before, and what its own message must say.
+REFUSALS = {
+    "mount fails": ("rm -f /bin/mount && printf '#!/bin/sh\\necho no thanks >&2; exit 32\\n' > /bin/mount && chmod +x /bin/mount", "no thanks"),
+    "path is below a file": ("mkdir -p /models && echo x > /models/llama-nano", "File exists"),
+    "path is a link": ("mkdir -p /models /elsewhere && ln -s /elsewhere /models/llama-nano", "symbolic link"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_guest_refuses_the_mount(fleet: Fleet, refusal: str) -> None:
+    command, reason = REFUSALS[refusal]
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", command])
+    for result in fleet.mount(ok=False).values():
+        assert result["error_code"] == "guest_mount_failed"
+        assert reason in result["msg"]
+        assert fleet.vm in result["msg"]
+        assert result["details"]["failed_step"] == "mount_in_guest"
+        assert result["details"]["undone"] == ["verify_read_only", "attach", "bind_source", "record"]
+        assert not result["changed"]
+    assert fleet.leftovers() == {}
+
+
+def test_one_mount_of_a_vm_fails_and_all_of_them_are_undone(fleet: Fleet) -> None:
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "mkdir -p /srv && echo x > /srv/file"])
+    mounts = [
+        {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"},
+        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/srv/file/model"},
+        {"vm": "no-such-vm", "model": "llama-nano", "model_center": "zoo"},
+    ]
+    results = fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False)
+    for result in results.values():
+        codes = [mount["error"]["error_code"] for mount in result["mounts"]]
+        assert codes == ["guest_mount_failed", "guest_mount_failed", "vm_not_found"]
+        assert not result["changed"]
+    assert fleet.leftovers() == {}
+
+
+def test_failing_vm_does_not_stop_the_others(fleet: Fleet) -> None:
+    mounts = [
+        {"vm": "no-such-vm", "model": "llama-nano", "model_center": "zoo"},
+        {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"},
+    ]
+    for result in fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False).values():
+        assert result["error_code"] == "vm_not_found"
+        assert [mount["changed"] for mount in result["mounts"]] == [False, True]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+
+
+def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "cd /models/llama-nano && sleep 600 >/dev/null 2>&1 & echo $! > /user"])
+    for result in fleet.unmount(ok=False).values():
+        assert result["error_code"] == "mount_busy"
+        assert result["details"]["undone"] == ["record"]
+    for mounts in fleet.info().values():
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+        guest.run(["sh", "-c", "kill $(cat /user)"])
+    assert all(result["changed"] for result in fleet.unmount().values())
+    assert fleet.leftovers() == {}
+
+
+def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "mkdir /b && mount -t virtiofs $(grep llama-nano /proc/mounts | cut -d' ' -f1) /b"])
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+        assert "'/b'" in result["msg"]
+
+
+def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None:
+    fleet.mount(mount_path="/model")
+    predicted = fleet.mount("acme/embed.v2", mount_path="/model", check=True)
+    for host, result in fleet.mount("acme/embed.v2", mount_path="/model").items():
+        assert result["mounts"][0]["actions"] == predicted[host]["mounts"][0]["actions"]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/model/model.safetensors") == checksum("acme/embed.v2/model.safetensors")
+        assert guest.run(["grep", "-c", "virtiofs", "/proc/mounts"]).stdout.strip() == "1"
+    assert not any(result["changed"] for result in fleet.mount("acme/embed.v2", mount_path="/model").values())
+
+
+def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
+    fleet.mount(mount_path="/model")
+    for guest in fleet.guests.values():
+        # Mounts the first model, refuses the second.
+        script = '#!/bin/sh\ncase "$*" in *embed*) echo no thanks >&2; exit 32;; esac\nexec busybox mount "$@"\n'
+        guest.run(["sh", "-c", "rm -f /bin/mount && cat > /bin/mount && chmod +x /bin/mount"], input=script)
+    for result in fleet.mount("acme/embed.v2", mount_path="/model", ok=False).values():
+        assert result["error_code"] == "guest_mount_failed"
+        assert "undo_failed" not in result["details"]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/model/weights.bin") == checksum("llama-nano/weights.bin")
+    for mounts in fleet.info().values():
+        assert [(mount["record"]["model_name"], mount["drift"]) for mount in mounts] == [("llama-nano", False)]

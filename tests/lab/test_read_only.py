@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read-only: what root in a guest can try, after it took away every protection that the guest itself has."""
+
+from __future__ import annotations
+
+from fleet import MODELS, Fleet
+
+PATH = "/models/llama-nano"
+
+ATTACKS = {
+    "create": f"echo x > {PATH}/new",
+    "make directory": f"mkdir {PATH}/new",
+    "make device": f"mknod {PATH}/sda b 8 0",
+    "link": f"ln -s /etc/passwd {PATH}/new",
+    "hard link": f"ln {PATH}/config.json {PATH}/new",
+    "overwrite": f"echo x > {PATH}/config.json",
+    "append": f"echo x >> {PATH}/config.json",
+    "truncate": f"truncate -s 0 {PATH}/weights.bin",
+    "delete": f"rm -f {PATH}/config.json && test ! -e {PATH}/config.json",
+    "rename": f"mv {PATH}/config.json {PATH}/other.json",
+    "change mode": f"chmod 4777 {PATH}/config.json",
+    "change owner": f"chown 1:1 {PATH}/config.json",
+    "change time": f"touch {PATH}/config.json",
+}
+
+
+def listing(fleet: Fleet, host: str) -> str:
+    """Everything about the model's files that an attack could change."""
+    command = f"cd {MODELS} && find . -printf '%p %y %m %U:%G %s %T@ %n\\n' | sort && find . -type f | sort | xargs -d '\\n' sha256sum"
+    return fleet.hosts[host].run(["sh", "-c", command]).stdout
+
+
+def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
+    fleet.mount()
+    for host, guest in fleet.guests.items():
+        before = listing(fleet, host)
+        guest.run(["mount", "-o", "remount,rw", PATH])
+        tag = guest.run(["sh", "-c", f"grep ' {PATH} ' /proc/mounts"]).stdout.split(" ", 1)[0]
+        guest.run(["mkdir", "/mnt/second"])
+        guest.run(["mount", "-t", "virtiofs", "-o", "rw", tag, "/mnt/second"])
+        for place in (PATH, "/mnt/second"):
+            for what, command in ATTACKS.items():
+                done = guest.run(["sh", "-c", command.replace(PATH, place)], check=False)
+                assert done.returncode != 0, f"{host}: {what} at {place} succeeded"
+        assert listing(fleet, host) == before
+        guest.run(["umount", "/mnt/second"])
+
+
+def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.run(["mount", "-o", "remount,rw,suid,dev", PATH])
+    assert all(mounts[0]["drift"] and mounts[0]["layers"]["guest"] == "wrong" for mounts in fleet.info().values())
+    for result in fleet.mount().values():
+        assert result["mounts"][0]["actions"] == ["record", "remount_in_guest", "settle_record"]
+    for guest in fleet.guests.values():
+        options = guest.run(["sh", "-c", f"grep ' {PATH} ' /proc/mounts"]).stdout.split(" ")[3].split(",")
+        assert {"ro", "nosuid", "nodev"} <= set(options)
+    assert not any(result["changed"] for result in fleet.mount().values())
+
+
+def test_no_way_out_of_the_model(fleet: Fleet) -> None:
+    fleet.mount()
+    for host, guest in fleet.guests.items():
+        fleet.hosts[host].run(["ln", "-sfn", "/etc/shadow", f"{MODELS}/llama-nano/link"])
+        fleet.hosts[host].run(["ln", "-sfn", "../acme", f"{MODELS}/llama-nano/sibling"])
+        try:
+            # Links are resolved by the guest, in its own tree.
+            assert guest.run(["cat", f"{PATH}/link"], check=False).returncode != 0
+            assert guest.run(["ls", f"{PATH}/sibling/embed.v2"], check=False).returncode != 0
+            assert guest.run(["ls", f"{PATH}/../acme"], check=False).returncode != 0
+        finally:
+            fleet.hosts[host].run(["rm", f"{MODELS}/llama-nano/link", f"{MODELS}/llama-nano/sibling"])

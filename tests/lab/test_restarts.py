@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stops, starts, reboots and storage that is gone: the source comes back before the VM starts, or the VM starts without."""
+
+from __future__ import annotations
+
+from conftest import Guests
+from fleet import MODELS, Fleet, checksum, guest_checksum
+from modelfleet_lab import Host
+
+WEIGHTS = "/models/llama-nano/weights.bin"
+
+
+def assert_right(fleet: Fleet) -> None:
+    """One run brings the model back where it is missing, a second changes nothing, and the guest reads what is right."""
+    fleet.mount()
+    assert not any(result["changed"] for result in fleet.mount().values())
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, WEIGHTS) == checksum("llama-nano/weights.bin")
+
+
+def binds(fleet: Fleet) -> dict[str, int]:
+    """How many sources of the VM are bound on each host."""
+    return {
+        name: fleet.hosts[name].run(["cat", "/proc/self/mountinfo"]).stdout.count(f"/{guest.uuid}/")
+        for name, guest in fleet.guests.items()
+    }
+
+
+def test_vm_stopped_and_started(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.destroy()
+    assert set(binds(fleet).values()) == {0}
+    for mounts in fleet.info().values():
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Attached", False)]
+    assert not any(result["changed"] for result in fleet.mount().values())
+    for guest in fleet.guests.values():
+        guest.start()
+        guest.wait_agent()
+    assert set(binds(fleet).values()) == {1}
+    for result in fleet.mount().values():
+        assert result["mounts"][0]["actions"] == ["record", "mount_in_guest", "settle_record"]
+    assert_right(fleet)
+
+
+def test_mounted_while_stopped(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
+    stopped = Fleet(prepared, fleet.ansible, guests(up=False))
+    for result in stopped.mount().values():
+        assert result["mounts"][0]["actions"] == ["record", "attach_persistent", "settle_record"]
+    for guest in stopped.guests.values():
+        guest.up()
+    assert_right(stopped)
+    for guest in stopped.guests.values():
+        guest.destroy()
+    for result in stopped.unmount().values():
+        assert result["mounts"][0]["actions"] == ["record", "detach_persistent", "forget_record"]
+    assert stopped.leftovers() == {}
+
+
+def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.destroy()
+    fleet.ansible.module("model_center_mount", {"name": "zoo", "state": "unmounted"})
+    try:
+        for name, guest in fleet.guests.items():
+            guest.start()
+            guest.wait_agent()
+            tag = guest.xml().find("devices/filesystem/target")
+            assert tag is not None
+            guest.run(["mkdir", "/seen"])
+            guest.run(["mount", "-t", "virtiofs", tag.get("dir", ""), "/seen"])
+            assert guest.run(["ls", "-A", "/seen"]).stdout == ""
+            assert guest.run(["touch", "/seen/x"], check=False).returncode != 0
+            assert fleet.hosts[name].run(["find", "/var/lib/modelfleet/empty", "-mindepth", "1"]).stdout == ""
+            guest.run(["umount", "/seen"])
+        for mounts in fleet.info().values():
+            assert (mounts[0]["status"], mounts[0]["layers"]["source"]) == ("MountFailed", "wrong")
+            assert mounts[0]["error"]["error_code"] == "center_not_mounted"
+        for result in fleet.mount(ok=False).values():
+            assert (result["error_code"], result["changed"]) == ("center_not_mounted", False)
+    finally:
+        fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": f"file://{MODELS}"})
+    for result in fleet.mount().values():
+        assert "bind_source" in result["mounts"][0]["actions"]
+    assert_right(fleet)
+    assert set(binds(fleet).values()) == {1}
+
+
+def test_host_rebooted(fleet: Fleet) -> None:
+    fleet.mount()
+    for host in fleet.hosts.values():
+        host.reboot()
+    for name, guest in fleet.guests.items():
+        assert fleet.hosts[name].run(["findmnt", "/var/lib/modelfleet/centers/zoo"]).returncode == 0
+        guest.start()
+    for guest in fleet.guests.values():
+        guest.wait_agent()
+    assert set(binds(fleet).values()) == {1}
+    assert not any(result["changed"] for result in fleet.ansible.module("kvm_host_prepare", {}).values())
+    assert_right(fleet)
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_records_go_with_the_vm(fleet: Fleet) -> None:
+    fleet.mount()
+    for host in fleet.hosts.values():
+        host.run(["virsh", "destroy", fleet.vm])
+        host.run(["virsh", "undefine", fleet.vm])
+    for result in fleet.ansible.module("vm_model_mount_info", {}).values():
+        assert fleet.vm not in [mount["vm"] for mount in result["mounts"]]
+    assert set(binds(fleet).values()) == {0}
+
+
+def test_clone_does_not_inherit_records(fleet: Fleet) -> None:
+    """The record in a cloned XML names the other VM: it is no record of the clone."""
+    fleet.mount()
+    for name, guest in fleet.guests.items():
+        host = fleet.hosts[name]
+        xml = host.run(["virsh", "dumpxml", "--inactive", fleet.vm]).stdout
+        clone = xml.replace(f"<uuid>{guest.uuid}</uuid>", "").replace(f"<name>{fleet.vm}</name>", "<name>clone</name>")
+        host.run(["virsh", "define", "/dev/stdin"], input=clone)
+    try:
+        for result in fleet.ansible.module("vm_model_mount_info", {"vms": ["clone"]}).values():
+            assert result["mounts"] == []
+    finally:
+        for host in fleet.hosts.values():
+            host.run(["virsh", "undefine", "clone"])
