@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import typing as t
 
+from . import _domain
+
 Spec = dict[str, dict[str, t.Any]]
 
 
 def common() -> Spec:
     """Options of every module that talks to libvirt."""
     return {
-        "uri": {"type": "str", "default": "qemu:///system"},
+        "uri": {"type": "str", "default": _domain.SYSTEM},
         "timeout": {"type": "int", "default": 30},
     }
 

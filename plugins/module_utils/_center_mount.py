@@ -146,7 +146,7 @@ def plan(state: str, center: _centers.Center, view: View, previous: t.Optional[V
         previous: the same center where it was before, when its mount point moves.
     """
     actions: list[Step] = []
-    if previous is not None and previous.ours is not None and state != UNMOUNTED:
+    if previous is not None and previous.ours is not None:
         actions += [Step(action, previous.unit.name, previous.ours.center) for action in _absent(previous, center)]
     here = {MOUNTED: _mounted, UNMOUNTED: _unmounted, ABSENT: _absent}[state]
     return actions + [Step(action, view.unit.name, center) for action in here(view, center)]
@@ -169,8 +169,10 @@ def _mounted(view: View, center: _centers.Center) -> list[str]:
 
 
 def _unmounted(view: View, _center: _centers.Center) -> list[str]:
+    if view.ours is None:
+        return []
     actions = []
-    if view.ours is not None and (view.mount is not None or view.unit.active):
+    if view.mount is not None or view.unit.active:
         actions.append(UNMOUNT)
     if view.unit.enabled:
         actions.append(DISABLE)

@@ -31,6 +31,11 @@ class Device(t.NamedTuple):
     def ours(self) -> bool:
         return self.alias.startswith(_identity.ALIAS_PREFIX)
 
+    @property
+    def token(self) -> str:
+        """The token of the mount that a device of ours is for."""
+        return self.alias[len(_identity.ALIAS_PREFIX) :]
+
 
 class Domain(t.NamedTuple):
     """What one XML description of a domain, live or persistent, says that matters here."""
@@ -39,6 +44,10 @@ class Domain(t.NamedTuple):
     shared_memory: bool
     agent_channel: bool
     free_ports: t.Optional[int]
+
+    def tag_taken(self, tag: str, alias: str) -> bool:
+        """Whether a device other than the one with an alias has a tag."""
+        return any(device.tag == tag and device.alias != alias for device in self.devices)
 
     def device(self, alias: str) -> t.Optional[Device]:
         """The device with an alias."""

@@ -31,6 +31,9 @@ _PCIE_BUSY = "guest is busy"
 _RESTART_BUG_FIXED = 9_002_000
 
 
+SYSTEM = "qemu:///system"
+
+
 class Vm:
     """One domain.
 

@@ -66,19 +66,25 @@ class Guest:
             ModelfleetError: C(agent_unavailable), C(agent_command_failed).
         """
         end = time.monotonic() + self._deadline
-        handle = self._ask("guest-file-open", {"path": _MOUNT_TABLE, "mode": "r"}, end)
+        handle = self._ask("guest-file-open", {"path": _MOUNT_TABLE, "mode": "r"}, end, int)
         content = b""
         try:
             while len(content) < _MOUNT_TABLE_MAX:
                 part = self._ask("guest-file-read", {"handle": handle, "count": _READ}, end)
-                content += _bytes(part, "buf-b64")
+                content += self._bytes(part["buf-b64"])
                 if part.get("eof") or not part.get("count"):
                     break
             else:
                 raise self._nonsense("its mount table is larger than 4 MiB")
+        except KeyError:
+            raise self._nonsense("it reads a file without content") from None
         finally:
             self._ask("guest-file-close", {"handle": handle}, end)
-        return _mountinfo.parse(content.decode("utf-8", "replace"))
+        mounts = _mountinfo.parse(content.decode("utf-8", "replace"))
+        if _mountinfo.visible(mounts, "/") is None:
+            # What could not be read must not look like a guest in which nothing is mounted.
+            raise self._nonsense("its mount table has no root")
+        return mounts
 
     def mount(self, tag: str, path: str) -> None:
         """Mount a tag at a path, which is made when it is missing.
@@ -138,7 +144,7 @@ class Guest:
         while True:
             status = self._ask("guest-exec-status", {"pid": pid}, end)
             if status.get("exited"):
-                return _done(status)
+                return self._done(status)
             if time.monotonic() > end:
                 # There is no way to kill it; a command on a dead mount never ends.
                 raise ModelfleetError(
@@ -149,7 +155,7 @@ class Guest:
             time.sleep(wait)
             wait = min(wait * 2, 0.2)
 
-    def _ask(self, command: str, arguments: dict[str, t.Any], end: float) -> t.Any:
+    def _ask(self, command: str, arguments: dict[str, t.Any], end: float, kind: type = dict) -> t.Any:
         # The agent is not connected for a moment after boot and after some hot-plugs.
         while True:
             try:
@@ -159,9 +165,23 @@ class Guest:
                     raise
                 time.sleep(0.2)
                 continue
-            if not isinstance(answer, dict) and command not in ("guest-file-open",):
+            if not isinstance(answer, kind):
                 raise self._nonsense(f"its answer to {command} is not understood")
+            if time.monotonic() > end + self._deadline:
+                # It answers, but never comes to an end.
+                raise self._nonsense(f"it kept answering for more than {self._deadline:.0f} s")
             return answer
+
+    def _done(self, status: dict[str, t.Any]) -> Done:
+        output = self._bytes(status.get("err-data", "")) + self._bytes(status.get("out-data", ""))
+        code = status.get("exitcode")
+        return Done(code if isinstance(code, int) else -1, output.decode("utf-8", "replace"))
+
+    def _bytes(self, encoded: t.Any) -> bytes:
+        try:
+            return base64.b64decode(encoded.encode("ascii"), validate=True)
+        except (binascii.Error, ValueError, AttributeError):
+            raise self._nonsense("it sends what is not base64") from None
 
     def _nonsense(self, problem: str) -> ModelfleetError:
         return ModelfleetError("agent_command_failed", f"VM {self._name}: {problem}", vm=self._name)
@@ -180,16 +200,3 @@ class Guest:
 def is_mounted(mount: t.Optional[_mountinfo.Mount], tag: str) -> bool:
     """Whether a mount of a guest is the one of a tag, whatever its options."""
     return mount is not None and mount.fstype == FSTYPE and mount.source == tag
-
-
-def _done(status: dict[str, t.Any]) -> Done:
-    output = (_bytes(status, "err-data") + _bytes(status, "out-data")).decode("utf-8", "replace")
-    code = status.get("exitcode")
-    return Done(code if isinstance(code, int) else -1, output)
-
-
-def _bytes(answer: dict[str, t.Any], key: str) -> bytes:
-    try:
-        return base64.b64decode(str(answer.get(key, "")), validate=True)
-    except (binascii.Error, ValueError):
-        return b""

@@ -47,16 +47,18 @@ def main(argv: list[str]) -> int:
 def prepare(domain: ET.Element, vm: str) -> None:
     """Bind the source of every device of ours: the model of its record, or nothing in its place."""
     root = f"{_sources.VMS_DIRECTORY}/{vm}/"
-    wanted = [device for device in _devices.parse(domain).devices if device.ours and device.source.startswith(root)]
+    devices = _devices.parse(domain).devices
+    wanted = [device for device in devices if device.ours and device.source == root + device.token]
     if not wanted:
         return
     _sources.make_directories()
+    records: dict[str, _records.Record] = {}
+    centers: dict[str, _centers.Center] = {}
     try:
         records = {record.alias: record for record in _records.from_domain(domain, vm)}
+        centers = {unit.center.uuid: unit.center for unit in _centers.units()}
     except Exception as problem:
         _log(f"{vm}: {problem}")
-        records = {}
-    centers = {unit.center.uuid: unit.center for unit in _centers.units()}
     by_center: dict[str, list[_devices.Device]] = {}
     for device in wanted:
         record = records.get(device.alias)
@@ -79,7 +81,10 @@ def _bind(
     trees = [-1] * len(devices)
     if center is not None and _mountinfo.visible(_mountinfo.read(), center.mount_point) is not None:
         paths = [records[device.alias].model_path for device in devices]
-        trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
+        try:
+            trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
+        except OSError as problem:
+            _log(f"model center {center.name}: {problem}")
     for device, tree in zip(devices, trees):
         try:
             if tree >= 0:

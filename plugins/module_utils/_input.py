@@ -31,7 +31,11 @@ _NEVER_AT = frozenset(
     "/ /home /media /mnt /opt /root /run /srv /tmp /usr /usr/local /usr/share /var /var/lib /var/log /var/run".split()
 )
 _NEVER_BELOW = tuple(
-    "/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /sbin /sys /usr/bin /usr/lib /usr/sbin".split()
+    "/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /run/systemd /sbin /sys"
+    " /usr/bin /usr/lib /usr/lib32 /usr/lib64 /usr/libexec /usr/sbin".split()
+)
+_NEVER_BELOW_ON_HOST = tuple(
+    "/run /usr /var/lib/dpkg /var/lib/libvirt /var/lib/modelfleet /var/lib/rpm /var/lib/systemd /var/log".split()
 )
 
 PATH_MAX = 1024
@@ -44,12 +48,21 @@ def trimmed(value: t.Any) -> t.Any:
     An empty string means unset, as AWX surveys send it, and becomes None.
     """
     if isinstance(value, str):
-        return value.strip().strip(_PASTED).strip() or None
+        begin, end = 0, len(value)
+        while begin < end and _is_pasted(value[begin]):
+            begin += 1
+        while begin < end and _is_pasted(value[end - 1]):
+            end -= 1
+        return value[begin:end] or None
     if isinstance(value, list):
         return [trimmed(item) for item in value]
     if isinstance(value, dict):
         return {key: trimmed(item) for key, item in value.items()}
     return value
+
+
+def _is_pasted(character: str) -> bool:
+    return character.isspace() or character in _PASTED
 
 
 def invalid(option: str, problem: str) -> ModelfleetError:
@@ -107,6 +120,13 @@ def uuid(option: str, value: str) -> str:
     return _matches(_UUID, option, value.lower(), "is not a UUID")
 
 
+def seconds(option: str, value: int) -> float:
+    """A deadline: 1 to 3600 seconds."""
+    if not 1 <= value <= 3600:
+        raise invalid(option, f"{value} is not between 1 and 3600 seconds")
+    return float(value)
+
+
 def is_uuid(value: str) -> bool:
     """Whether a text has the canonical form of a UUID, in any case."""
     return bool(_UUID.match(value.lower()))
@@ -115,7 +135,7 @@ def is_uuid(value: str) -> bool:
 def vm_name(option: str, value: str) -> str:
     """A domain's name or UUID. libvirt allows nearly anything in a name but slash and newline."""
     no_control_characters(option, value)
-    if "/" in value or len(value.encode()) > COMPONENT_MAX:
+    if not value or "/" in value or len(value.encode()) > COMPONENT_MAX:
         raise invalid(option, f"{show(value)} is not a name of a VM")
     return value.lower() if is_uuid(value) else value
 
@@ -126,6 +146,9 @@ def absolute_path(option: str, value: str) -> str:
         raise invalid(option, f"{show(value)} must be an absolute path")
     parts = [part for part in value.split("/") if part]
     _path_parts(option, value, parts)
+    if parts and (parts[-1] != parts[-1].strip() or parts[-1].endswith("\\")):
+        # systemd drops blanks at the end of a line and takes a backslash there as its continuation.
+        raise invalid(option, f"{show(value)}: its last part must not begin or end with a blank or end in a backslash")
     return "/" + "/".join(parts)
 
 
@@ -145,6 +168,15 @@ def mount_path(option: str, value: str) -> str:
     path = absolute_path(option, value)
     if path in _NEVER_AT or any(path == root or path.startswith(root + "/") for root in _NEVER_BELOW):
         raise invalid(option, f"{show(path)} belongs to the operating system")
+    return path
+
+
+def mount_point(option: str, value: str) -> str:
+    """A path on a host at which a model center may be mounted."""
+    path = mount_path(option, value)
+    inside = any(path == root or path.startswith(root + "/") for root in _NEVER_BELOW_ON_HOST)
+    if inside and not re.match(r"/var/lib/modelfleet/centers/[^/]+\Z", path):
+        raise invalid(option, f"{show(path)} belongs to the operating system or to modelfleet.kvm itself")
     return path
 
 

@@ -41,10 +41,10 @@ class Mount(t.NamedTuple):
 def parse(text: str) -> list[Mount]:
     """All mounts of a mount table in its order; lines that are not mountinfo are left out.
 
-    The text may come from a hostile guest: it is parsed, never trusted.
+    Only a newline ends a line: the kernel writes other line separators of a path as they are. The text may come from a hostile guest: it is parsed, never trusted.
     """
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(" ")
         try:
             separator = fields.index("-", 6)
@@ -83,7 +83,7 @@ def stack(mounts: list[Mount], path: str) -> list[Mount]:
 def read(pid: t.Union[int, str] = "self") -> list[Mount]:
     """The mount table of a process of this host, empty when the process is gone."""
     try:
-        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
             return parse(table.read())
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return []

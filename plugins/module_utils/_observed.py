@@ -58,6 +58,7 @@ class HostView:
         serving: see C(_virtiofsd.serving).
         models: what each wanted model turned out to be, or why it could not be had.
         bound: the identity of what is bound at source paths.
+        empty: the identity of the empty directory that is bound where a model could not be had.
     """
 
     prepared: bool
@@ -67,6 +68,7 @@ class HostView:
     serving: dict[str, frozenset[tuple[str, str]]]
     models: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]
     bound: dict[str, tuple[int, int]]
+    empty: t.Optional[tuple[int, int]] = None
 
     def bind(self, source: str) -> t.Optional[_mountinfo.Mount]:
         """What is mounted at a source path."""
@@ -142,22 +144,18 @@ def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
         return MISSING
     if not _sources.enforced(bind):
         return WRONG
-    if _sources.is_empty(bind):
-        return WRONG
     model = host.models.get(ModelKey(record.model_center_name, record.model_path))
     if model is None or isinstance(model, ModelfleetError):
-        return UNKNOWN
+        return WRONG if path in host.bound and host.bound[path] == host.empty else UNKNOWN
     return RIGHT if host.bound.get(path) == model else WRONG
 
 
 def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str:
     if domain is None:
         return NOT_DUE
-    if any(device.tag == record.tag and device.alias != record.alias for device in domain.devices):
-        return FOREIGN
     device = domain.device(record.alias)
     if device is None:
-        return MISSING
+        return FOREIGN if domain.tag_taken(record.tag, record.alias) else MISSING
     source = _sources.path(record.vm_instance_uuid, record.uuid)
     return RIGHT if (device.tag, device.source) == (record.tag, source) else WRONG
 
@@ -228,9 +226,7 @@ def observe_host(
     for key in sorted(set(models)):
         by_center.setdefault(key.center, []).append(key)
     for name, keys in by_center.items():
-        if name in missing:
-            continue
-        here = _look_at_models(name, centers.get(name), mounts, keys, deadline)
+        here = {} if name in missing else _look_at_models(name, centers.get(name), mounts, keys, deadline)
         views.update(here)
         paths = [path for path, key in sources.items() if key.center == name and _mountinfo.visible(list(mounts), path)]
         if paths and not any(_gave_up(view) for view in here.values()):
@@ -243,6 +239,7 @@ def observe_host(
         serving=_virtiofsd.serving(),
         models=views,
         bound=bound,
+        empty=_sources.empty_identity(),
     )
 
 

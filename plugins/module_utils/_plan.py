@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _guest, _mountinfo, _records
+from . import _guest, _input, _mountinfo, _records
 from ._errors import ModelfleetError
 from ._observed import (
     FOREIGN,
@@ -121,7 +121,7 @@ def _present(host: HostView, vm: VmView, wanted: Wanted, empty: MountPlan, check
             raise model
     after = wanted.record(vm.uuid, host.centers[wanted.model_center])
     before = vm.records.get(after.uuid)
-    _refuse_second_path(vm, after)
+    _refuse_collision(vm, after)
     found = layers(host, vm, after)
     _refuse_foreign(vm, before, after, found)
     steps = _set_up(vm, before, after, found)
@@ -147,6 +147,7 @@ def _set_up(vm: VmView, before: t.Optional[_records.Record], after: _records.Rec
     if mounted and plug:
         steps.append(Step(UNMOUNT, dataclasses.replace(old, tag=mounted)))
     if replug:
+        _refuse_other_uses(vm, old)
         steps.append(Step(DETACH_LIVE, old))
     if found.persistent == WRONG:
         steps.append(Step(DETACH_PERSISTENT, old))
@@ -198,26 +199,26 @@ def _conditions(host: HostView, wanted: Wanted, check_mode: bool) -> tuple[str, 
     return tuple(conditions)
 
 
-def _refuse_second_path(vm: VmView, after: _records.Record) -> None:
+def _refuse_collision(vm: VmView, after: _records.Record) -> None:
     for record in vm.records.values():
-        same = (record.model_uuid, record.model_version) == (after.model_uuid, after.model_version)
-        if same and record.uuid != after.uuid:
-            raise ModelfleetError(
-                "duplicate_mount",
-                f"VM {vm.name}: model '{after.model_name}' is already mounted at {record.mount_path}",
-                vm=vm.name,
-                mount_path=record.mount_path,
-            )
+        if record.uuid == after.uuid:
+            continue
+        if (record.model_uuid, record.model_version) == (after.model_uuid, after.model_version):
+            problem = f"model '{after.model_name}' is already mounted at {record.mount_path}"
+        elif _input.overlaps(record.mount_path, after.mount_path):
+            problem = f"{after.mount_path} and {record.mount_path}, which is mounted, lie in one another"
+        else:
+            continue
+        raise ModelfleetError("duplicate_mount", f"VM {vm.name}: {problem}", vm=vm.name, mount_path=record.mount_path)
 
 
 def _refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers) -> None:
-    if FOREIGN in (found.live, found.persistent):
+    if any(domain.tag_taken(after.tag, after.alias) for domain in (vm.live, vm.persistent) if domain is not None):
         raise ModelfleetError(
             "tag_in_use", f"VM {vm.name}: another device has the tag '{after.tag}'", vm=vm.name, tag=after.tag
         )
-    if found.guest == UNKNOWN and not found._replace(guest=NOT_DUE).right:
-        _require_settled_state(vm)
     if found.guest == UNKNOWN:
+        _require_settled_state(vm)
         raise _no_agent(vm)
     old_tag = before.tag if before else after.tag
     if found.guest == FOREIGN and not _tag_mounted(vm, after.mount_path, {old_tag}):
@@ -248,11 +249,13 @@ def _require_settled_state(vm: VmView) -> None:
 
 
 def _refuse_other_uses(vm: VmView, record: _records.Record) -> None:
+    """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
+    seen = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
     for mount in vm.guest or ():
-        if _guest.is_mounted(mount, record.tag) and mount.mount_point != record.mount_path:
+        if _guest.is_mounted(mount, record.tag) and mount != seen:
             raise ModelfleetError(
                 "mount_busy",
-                f"VM {vm.name}: the model is also mounted at {mount.mount_point!a} in the guest",
+                f"VM {vm.name}: the model is mounted once more at {mount.mount_point!a} in the guest",
                 vm=vm.name,
                 mount_path=record.mount_path,
             )

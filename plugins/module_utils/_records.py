@@ -16,6 +16,7 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
+from . import _identity, _input
 from ._errors import ModelfleetError
 
 NAMESPACE = "urn:modelfleet:kvm"
@@ -121,7 +122,28 @@ def _record(element: ET.Element, vm: str) -> Record:
     except (KeyError, ValueError) as problem:
         raise _damaged(vm, f"{problem}") from None
     values["read_only"] = values["read_only"] == "true"
-    return Record(**values, unknown=tuple(sorted(attributes.items())))
+    record = Record(**values, unknown=tuple(sorted(attributes.items())))
+    try:
+        _check(record, vm)
+    except ModelfleetError as problem:
+        raise _damaged(vm, problem.what) from None
+    return record
+
+
+def _check(record: Record, vm: str) -> None:
+    """Somebody may have edited the XML: what names paths, devices and tags is checked as any input is."""
+    _input.uuid("uuid", record.uuid)
+    _input.tag("tag", record.tag)
+    _input.mount_path("mount_path", record.mount_path)
+    _input.relative_path("model_path", record.model_path)
+    _input.name("model_center_name", record.model_center_name)
+    for field, value, allowed in (
+        ("vm_instance_uuid", record.vm_instance_uuid, (vm,)),
+        ("alias", record.alias, (_identity.alias(record.uuid),)),
+        ("intent", record.intent, (MOUNTING, SETTLED, UNMOUNTING)),
+    ):
+        if value not in allowed:
+            raise _input.invalid(field, f"{_input.show(value)} is not expected")
 
 
 def _damaged(vm: str, problem: str) -> ModelfleetError:

@@ -52,10 +52,13 @@ def enforced(mount: _mountinfo.Mount) -> bool:
     return _ENFORCED <= mount.options
 
 
-def is_empty(mount: _mountinfo.Mount) -> bool:
-    """Whether a mount shows the empty directory, in the place of a model."""
-    # The mount table names the directory from the root of its own file system, which may be /var or /var/lib.
-    return EMPTY_DIRECTORY.endswith(mount.root) and mount.root.endswith("/modelfleet/empty")
+def empty_identity() -> t.Optional[tuple[int, int]]:
+    """Device and inode number of the empty directory."""
+    try:
+        status = os.stat(EMPTY_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def bind(tree: int, target: str) -> None:

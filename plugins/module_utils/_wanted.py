@@ -144,16 +144,28 @@ def refuse_collisions(wanted: list[Wanted]) -> None:
         claims = [
             ("mount_path", mount.vm, mount.mount_path),
             ("model", mount.vm, mount.model_center, mount.model, mount.model_version),
+            ("model_path", mount.vm, mount.model_center, mount.model_path, mount.model_version),
         ]
+        if mount.model_uuid:
+            claims.append(("model_uuid", mount.vm, mount.model_uuid, mount.model_version))
         if mount.tag:
             claims.append(("tag", mount.vm, mount.tag))
         for claim in claims:
             first = seen.setdefault(claim, mount)
             if first is not mount:
-                raise ModelfleetError(
-                    "duplicate_mount",
-                    f"{first.where} and {mount.where} both name VM {mount.vm} with the same {claim[0]}",
-                    entries=[first.where, mount.where],
-                    vm=mount.vm,
-                    kind=claim[0],
-                )
+                raise _collision(first, mount, claim[0], f"the same {claim[0]}")
+    by_path = sorted(wanted, key=lambda mount: (mount.vm, mount.mount_path.split("/")))
+    for first, mount in zip(by_path, by_path[1:]):
+        # In this order a path comes right before the first of those that lie below it.
+        if first.vm == mount.vm and _input.overlaps(first.mount_path, mount.mount_path):
+            raise _collision(first, mount, "mount_path", "a mount_path below the other's")
+
+
+def _collision(first: Wanted, second: Wanted, kind: str, what: str) -> ModelfleetError:
+    return ModelfleetError(
+        "duplicate_mount",
+        f"{first.where} and {second.where} both name VM {second.vm} with {what}",
+        entries=[first.where, second.where],
+        vm=second.vm,
+        kind=kind,
+    )

@@ -66,19 +66,23 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _arguments,
+    _domain,
     _host_prepare,
+    _input,
     _locks,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
 
 def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    params = _input.trimmed(params)
     present = params["state"] == "present"
+    timeout = _input.seconds("timeout", params["timeout"])
     if present:
-        _host_prepare.require(params["uri"])
+        _host_prepare.require(params["uri"] or _domain.SYSTEM)
     with contextlib.ExitStack() as stack:
         if not check_mode:
-            stack.enter_context(_locks.held(["host"], float(params["timeout"])))
+            stack.enter_context(_locks.held(["host"], timeout))
         steps = _host_prepare.plan(present)
         if not check_mode:
             _host_prepare.apply(steps)

@@ -141,25 +141,26 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 
 
 def wanted(params: dict[str, t.Any], known: t.Optional[_centers.Center]) -> _centers.Center:
-    """The center that the options describe, completed from the one that is known by its name."""
+    """The center that the options describe, or when it shall go, the one that is known by its name."""
     name = _input.name("name", params["name"] or "")
     url = params["storage_url"]
     if params["state"] == _center_mount.MOUNTED and url is None:
         raise _input.invalid("storage_url", "it is required with state=mounted")
-    mount_point = params["mount_point"]
-    default = known.mount_point if known and not url else f"/var/lib/modelfleet/centers/{name}"
-    return _centers.Center(
+    mount_point = params["mount_point"] or f"/var/lib/modelfleet/centers/{name}"
+    center = _centers.Center(
         name=name,
         uuid=_input.uuid("uuid", params["uuid"]) if params["uuid"] else _identity.center_uuid(name),
-        storage_url=_storage.check(url) if url else known.storage_url if known else "",
-        mount_point=_input.mount_path("mount_point", mount_point) if mount_point else default,
+        storage_url=_storage.check(url) if url else "",
+        mount_point=_input.mount_point("mount_point", mount_point),
         read_only=params["read_only"],
     )
+    # What goes away goes from where it is, whatever the options say.
+    return center if params["state"] == _center_mount.MOUNTED or known is None else known
 
 
 def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     params = _input.trimmed(params)
-    state, timeout = params["state"], float(params["timeout"])
+    state, timeout = params["state"], _input.seconds("timeout", params["timeout"])
     with contextlib.ExitStack() as stack:
         wanted(params, None)
         if not check_mode:

@@ -173,9 +173,9 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
         present=params["state"] == "present",
         check_mode=check_mode,
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
-        deadline=float(params["timeout"]),
+        deadline=_input.seconds("timeout", params["timeout"]),
     )
-    return _converge.converge(_domain.Host(params["uri"]), request) if request.wanted else []
+    return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM), request) if request.wanted else []
 
 
 def main() -> None:
@@ -192,7 +192,7 @@ def main() -> None:
                 "options": {"name": {"type": "str", "required": True}, "uuid": {"type": "str"}},
             },
         },
-        mutually_exclusive=[("mounts", "vm"), ("mounts", "model"), ("mounts", "mount_path")],
+        mutually_exclusive=[("mounts", option) for option in _arguments.mount()],
         supports_check_mode=True,
     )
     try:

@@ -101,9 +101,9 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     params = _input.trimmed(params)
     names = [_input.vm_name(f"vms[{index}]", name or "") for index, name in enumerate(params["vms"] or [])]
-    host = _domain.Host(params["uri"])
+    host = _domain.Host(params["uri"] or _domain.SYSTEM)
     vms = [host.vm(name) for name in names] if params["vms"] is not None else host.vms()
-    return {"changed": False, **_info.mounts(host, vms, float(params["timeout"]))}
+    return {"changed": False, **_info.mounts(host, vms, _input.seconds("timeout", params["timeout"]))}
 
 
 def main() -> None:
