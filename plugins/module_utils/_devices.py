@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from . import _identity
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-# A request of virtiofs is as large as the queue allows: 1 MiB with 1024 descriptors, 453 KiB with QEMU's default of 128.
+# A request of virtiofs is as large as the queue allows: 1 MiB with 1024 descriptors, 453 KiB with QEMU's 128.
 _QUEUE = "1024"
 
 

@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
 def prepare(domain: ET.Element, vm: str) -> None:
     """Bind the source of every device of ours: the model of its record, or nothing in its place."""
     root = f"{_sources.VMS_DIRECTORY}/{vm}/"
-    devices = _devices.parse(domain).devices
-    wanted = [device for device in devices if device.ours and device.source == root + device.token]
+    found = _devices.parse(domain).devices
+    wanted = [device for device in found if device.ours and device.source == root + device.token]
     if not wanted:
         return
     _sources.make_directories()

@@ -41,7 +41,8 @@ class Mount(t.NamedTuple):
 def parse(text: str) -> list[Mount]:
     """All mounts of a mount table in its order; lines that are not mountinfo are left out.
 
-    Only a newline ends a line: the kernel writes other line separators of a path as they are. The text may come from a hostile guest: it is parsed, never trusted.
+    Only a newline ends a line: the kernel writes other line separators of a path as they are. The text may come from
+    a hostile guest: it is parsed, never trusted.
     """
     mounts = []
     for line in text.split("\n"):

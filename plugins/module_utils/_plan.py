@@ -142,12 +142,14 @@ def _set_up(vm: VmView, before: t.Optional[_records.Record], after: _records.Rec
     # virtiofsd keeps what was at its source when it started, so a changed source means a new device.
     replug = found.live == WRONG or (found.live == RIGHT and found.source in (MISSING, WRONG))
     plug = found.live == MISSING or replug
-    mounted = _tag_mounted(vm, old.mount_path, {old.tag, after.tag})
+    mounted = _tag_mounted(vm, old, after.tag)
+    stale = bool(mounted) and (plug or mounted != after.tag)
     steps = [Step(RECORD, after)]
-    if mounted and plug:
+    if stale or replug:
+        _refuse_other_uses(vm, old, after.tag)
+    if stale:
         steps.append(Step(UNMOUNT, dataclasses.replace(old, tag=mounted)))
     if replug:
-        _refuse_other_uses(vm, old)
         steps.append(Step(DETACH_LIVE, old))
     if found.persistent == WRONG:
         steps.append(Step(DETACH_PERSISTENT, old))
@@ -159,7 +161,7 @@ def _set_up(vm: VmView, before: t.Optional[_records.Record], after: _records.Rec
     if plug:
         steps.append(Step(VERIFY, after))
     if found.guest != NOT_DUE:
-        if plug or found.guest == MISSING:
+        if plug or stale or found.guest == MISSING:
             steps.append(Step(MOUNT, after))
         elif found.guest == WRONG:
             steps.append(Step(REMOUNT, after))
@@ -173,8 +175,9 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, empty: MountPla
         raise _no_agent(vm)
     _refuse_other_uses(vm, record)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
-    if found.guest != NOT_DUE and _tag_mounted(vm, record.mount_path, {record.tag}):
-        steps.append(Step(UNMOUNT, record))
+    mounted = _tag_mounted(vm, record)
+    if mounted:
+        steps.append(Step(UNMOUNT, dataclasses.replace(record, tag=mounted)))
     if found.live in (RIGHT, WRONG):
         steps.append(Step(DETACH_LIVE, record))
     if found.persistent in (RIGHT, WRONG):
@@ -220,8 +223,7 @@ def _refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _rec
     if found.guest == UNKNOWN:
         _require_settled_state(vm)
         raise _no_agent(vm)
-    old_tag = before.tag if before else after.tag
-    if found.guest == FOREIGN and not _tag_mounted(vm, after.mount_path, {old_tag}):
+    if found.guest == FOREIGN and not _tag_mounted(vm, before or after):
         mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
         what = f"{mount.fstype} from {mount.source!a}" if mount else "something"
         raise ModelfleetError(
@@ -248,11 +250,11 @@ def _require_settled_state(vm: VmView) -> None:
         raise ModelfleetError("vm_state", f"VM {vm.name} is {vm.state}", vm=vm.name, state=vm.state)
 
 
-def _refuse_other_uses(vm: VmView, record: _records.Record) -> None:
+def _refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
     """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
     seen = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
     for mount in vm.guest or ():
-        if _guest.is_mounted(mount, record.tag) and mount != seen:
+        if mount != seen and any(_guest.is_mounted(mount, tag) for tag in _tags(vm, record).union(more)):
             raise ModelfleetError(
                 "mount_busy",
                 f"VM {vm.name}: the model is mounted once more at {mount.mount_point!a} in the guest",
@@ -267,10 +269,16 @@ def _no_agent(vm: VmView) -> ModelfleetError:
     return ModelfleetError("agent_unavailable", f"VM {vm.name}: the guest agent does not answer", vm=vm.name)
 
 
-def _tag_mounted(vm: VmView, path: str, tags: set[str]) -> str:
-    """The one of some tags that is mounted at a path in the guest, nothing for none."""
-    mount = _mountinfo.visible(list(vm.guest or ()), path)
-    return next((tag for tag in sorted(tags) if _guest.is_mounted(mount, tag)), "")
+def _tags(vm: VmView, record: _records.Record) -> set[str]:
+    """The tags under which a mount of ours may be in the guest: the recorded one, and the one its device has."""
+    device = vm.live.device(record.alias) if vm.live else None
+    return {record.tag} | ({device.tag} if device else set())
+
+
+def _tag_mounted(vm: VmView, record: _records.Record, *more: str) -> str:
+    """The tag of a mount of ours that is seen at its mount path in the guest, nothing for none."""
+    mount = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
+    return next((tag for tag in sorted(_tags(vm, record).union(more)) if _guest.is_mounted(mount, tag)), "")
 
 
 def refuse_too_few_ports(vm: VmView, plans: t.Iterable[MountPlan]) -> t.Optional[ModelfleetError]:

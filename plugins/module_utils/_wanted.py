@@ -158,7 +158,8 @@ def refuse_collisions(wanted: list[Wanted]) -> None:
     for first, mount in zip(by_path, by_path[1:]):
         # In this order a path comes right before the first of those that lie below it.
         if first.vm == mount.vm and _input.overlaps(first.mount_path, mount.mount_path):
-            raise _collision(first, mount, "mount_path", "a mount_path below the other's")
+            first, mount = sorted((first, mount), key=wanted.index)
+            raise _collision(first, mount, "mount_path", "one mount_path below the other")
 
 
 def _collision(first: Wanted, second: Wanted, kind: str, what: str) -> ModelfleetError:

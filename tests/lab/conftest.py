@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ansible_run import Ansible
 from fleet import Fleet, publish
+
 from modelfleet_lab import Guest, Host, Lab
 
 KINDS = {"alpha": "debian12", "beta": "debian13"}

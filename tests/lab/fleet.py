@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_run import Ansible, Result
+
 from modelfleet_lab import Guest, Host
 
 MODELS = "/srv/models"
@@ -51,8 +52,12 @@ def leftovers(guest: Guest, host: Host) -> dict[str, Any]:
         found["guest mounts"] = [line for line in table if " virtiofs " in line]
     processes = host.run(["ps", "-eo", "args"]).stdout.splitlines()
     found["virtiofsd"] = [line for line in processes if "virtiofsd" in line and guest.uuid in line]
-    found["binds"] = [line for line in host.run(["cat", "/proc/self/mountinfo"]).stdout.splitlines() if guest.uuid in line]
-    found["directories"] = host.run(["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False).stdout.splitlines()
+    found["binds"] = [
+        line for line in host.run(["cat", "/proc/self/mountinfo"]).stdout.splitlines() if guest.uuid in line
+    ]
+    found["directories"] = host.run(
+        ["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False
+    ).stdout.splitlines()
     return {what: items for what, items in found.items() if items}
 
 
@@ -68,7 +73,9 @@ class Fleet:
     def vm(self) -> str:
         return next(iter(self.guests.values())).name
 
-    def mount(self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any) -> dict[str, Result]:
+    def mount(
+        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any
+    ) -> dict[str, Result]:
         """Run vm_model_mount with one mount on every host."""
         arguments = {"vm": self.vm, "model": model, "model_center": "zoo", **options}
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)

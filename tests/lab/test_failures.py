@@ -11,7 +11,10 @@ from fleet import Fleet, checksum, guest_checksum
 
 # The way in which a guest refuses, by what is done in it before, and what its own message must say.
 REFUSALS = {
-    "mount fails": ("rm -f /bin/mount && printf '#!/bin/sh\\necho no thanks >&2; exit 32\\n' > /bin/mount && chmod +x /bin/mount", "no thanks"),
+    "mount fails": (
+        "rm -f /bin/mount && printf '#!/bin/sh\\necho no thanks >&2; exit 32\\n' > /bin/mount && chmod +x /bin/mount",
+        "no thanks",
+    ),
     "path is below a file": ("mkdir -p /models && echo x > /models/llama-nano", "File exists"),
     "path is a link": ("mkdir -p /models /elsewhere && ln -s /elsewhere /models/llama-nano", "symbolic link"),
 }

@@ -10,6 +10,7 @@ import pytest
 from ansible_run import Ansible, Run
 from conftest import Guests
 from fleet import checksum, guest_checksum, leftovers
+
 from modelfleet_lab import Host
 
 pytestmark = pytest.mark.control_new
@@ -68,7 +69,10 @@ def test_main_job(hosts: dict[str, Host], ansible: Ansible, guests: Guests) -> N
     for result in ansible.playbook("query").of("vm_model_mount_info").values():
         assert [mount["status"] for mount in result["mounts"]] == ["Mounted", "Mounted"]
         assert not any(mount["drift"] for mount in result["mounts"])
-        assert [mount["record"]["mount_path"] for mount in result["mounts"]] == ["/data/my embeddings", "/models/llama-nano"]
+        assert [mount["record"]["mount_path"] for mount in result["mounts"]] == [
+            "/data/my embeddings",
+            "/models/llama-nano",
+        ]
 
     predicted = ansible.playbook("unmount", variables, check=True, diff=True)
     done = ansible.playbook("unmount", variables, diff=True)

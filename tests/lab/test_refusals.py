@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Guests
 from fleet import MODELS, Fleet
+
 from modelfleet_lab import Host
 
 
@@ -92,7 +93,13 @@ def test_vm_without_agent_channel(prepared: dict[str, Host], fleet: Fleet, guest
         guest.start()
     refused(without, "agent_unavailable")
     for result in without.mount(guest="none").values():
-        assert result["mounts"][0]["actions"] == ["record", "bind_source", "attach", "verify_read_only", "settle_record"]
+        assert result["mounts"][0]["actions"] == [
+            "record",
+            "bind_source",
+            "attach",
+            "verify_read_only",
+            "settle_record",
+        ]
     assert [mounts[0]["status"] for mounts in without.info().values()] == ["Attached", "Attached"]
     without.unmount()
     assert without.leftovers() == {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from conftest import Guests
 from fleet import MODELS, Fleet, checksum, guest_checksum
+
 from modelfleet_lab import Host
 
 WEIGHTS = "/models/llama-nano/weights.bin"
