@@ -83,8 +83,8 @@ def _bind(
         paths = [records[device.alias].model_path for device in devices]
         try:
             trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
-        except OSError as problem:
-            _log(f"model center {center.name}: {problem}")
+        except Exception as problem:
+            _log(f"model center {center.name}: {problem!r}")
     for device, tree in zip(devices, trees):
         try:
             if tree >= 0:

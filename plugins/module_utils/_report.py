@@ -73,6 +73,8 @@ def _state(plan: _plan.MountPlan, record: t.Optional[_records.Record], layers: t
         version = f" {record.model_version}" if record.model_version else ""
         model = f"{record.model_name}{version} from {record.model_center_name}:{record.model_path}"
         lines.append(f"  record: {model}, tag {record.tag}, guest {record.guest}, {record.intent}")
+        account = record.account_uuid or "none"
+        lines.append(f"  model UUID {record.model_uuid}, owner {record.owner}, account {account}")
     for name, layer in (layers or Layers(NOT_DUE, NOT_DUE, NOT_DUE, NOT_DUE))._asdict().items():
         if layer != NOT_DUE:
             lines.append(f"  {_NAMES[name]}: {_WORDS[layer]}")

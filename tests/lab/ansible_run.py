@@ -69,15 +69,26 @@ class Ansible:
 
     def module(self, name: str, arguments: dict[str, Any], *, ok: bool = True, **how: Any) -> dict[str, Result]:
         """Run one module on every host, or those of `limit`; returns the result of each host."""
-        play = {
-            "hosts": "kvm_hosts",
-            "gather_facts": False,
-            "tasks": [{"name": name, f"modelfleet.kvm.{name}": arguments}],
-        }
+        task = {"name": name, f"modelfleet.kvm.{name}": arguments}
+        return self._play([task], ok, **how).of(name)
+
+    def each(self, name: str, calls: list[dict[str, Any]], **how: Any) -> dict[str, list[Result]]:
+        """Run one module several times in one play, whatever becomes of each; returns the results of each host in order.
+
+        Every call is made twice, first in check mode.
+        """
+        tasks = [
+            {"name": name, f"modelfleet.kvm.{name}": arguments, "ignore_errors": True, "check_mode": check}
+            for arguments in calls
+            for check in (True, False)
+        ]
+        return self._play(tasks, ok=True, **how).results
+
+    def _play(self, tasks: list[dict[str, Any]], ok: bool, **how: Any) -> Run:
         with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="modelfleet-") as file:
-            json.dump([play], file)
+            json.dump([{"hosts": "kvm_hosts", "gather_facts": False, "tasks": tasks}], file)
             file.flush()
-            return self._run(file.name, {}, ok, **how).of(name)
+            return self._run(file.name, {}, ok, **how)
 
     def _run(
         self,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,17 +58,23 @@ def prepared(hosts: dict[str, Host], ansible: Ansible) -> dict[str, Host]:
 _numbers = itertools.count(1)
 
 
+def make_guests(hosts: dict[str, Host], up: bool = True, only: str | None = None, **options: Any) -> dict[str, Guest]:
+    """One guest of the same name on every host, or on one, booted at the same time."""
+    name = f"vm{next(_numbers)}"
+    made = {key: host.guest(name, **options) for key, host in hosts.items() if only in (None, key)}
+    with ThreadPoolExecutor(len(made)) as pool:
+        list(pool.map(Guest.up if up else Guest.define, made.values()))
+    return made
+
+
 @pytest.fixture
 def guests(hosts: dict[str, Host]) -> Iterator[Guests]:
-    """Makes one guest of the same name on every host, booted, and removes them after the test."""
+    """Makes guests of a test's own, as `make_guests` does, and removes them after the test."""
     made: list[Guest] = []
 
-    def make(up: bool = True, only: str | None = None, **options: object) -> dict[str, Guest]:
-        name = f"vm{next(_numbers)}"
-        found = {key: host.guest(name, **options) for key, host in hosts.items() if only in (None, key)}
+    def make(**options: Any) -> dict[str, Guest]:
+        found = make_guests(hosts, **options)
         made.extend(found.values())
-        with ThreadPoolExecutor(len(found)) as pool:
-            list(pool.map(Guest.up if up else Guest.define, found.values()))
         return found
 
     yield make
@@ -75,7 +82,23 @@ def guests(hosts: dict[str, Host]) -> Iterator[Guests]:
         guest.remove()
 
 
+@pytest.fixture(scope="session")
+def shared() -> list[dict[str, Guest]]:
+    """The guests that tests leave to the next test; at most one set."""
+    return []
+
+
 @pytest.fixture
-def fleet(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> Fleet:
-    """A guest on every prepared host, and what tests do with them."""
-    return Fleet(prepared, ansible, guests())
+def fleet(prepared: dict[str, Host], ansible: Ansible, shared: list[dict[str, Guest]]) -> Iterator[Fleet]:
+    """A guest on every prepared host, and what tests do with them.
+
+    Booting takes the most time, so a guest in which a test left nothing serves the next one as well. A test that
+    changes a guest for good says so with C(fleet.spoil()).
+    """
+    fleet = Fleet(prepared, ansible, shared.pop() if shared else make_guests(prepared))
+    yield fleet
+    if fleet.reusable():
+        shared.append(fleet.guests)
+    else:
+        for guest in fleet.guests.values():
+            guest.remove()

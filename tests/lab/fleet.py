@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_run import Ansible, Result
@@ -47,7 +47,9 @@ def leftovers(guest: Guest, host: Host) -> dict[str, Any]:
     for name, xml in (("live", guest.xml()), ("persistent", guest.xml(inactive=True))):
         found[f"{name} devices"] = [item.get("dir") for item in xml.findall("devices/filesystem/target")]
         found[f"{name} records"] = [item.tag for item in xml.findall("metadata/{urn:modelfleet:kvm}mounts")]
-    if guest.state() == "running":
+    if guest.state() == "running" and any(
+        target.get("state") == "connected" for target in guest.xml().findall("devices/channel/target")
+    ):
         table = guest.run(["cat", "/proc/mounts"]).stdout.splitlines()
         found["guest mounts"] = [line for line in table if " virtiofs " in line]
     processes = host.run(["ps", "-eo", "args"]).stdout.splitlines()
@@ -68,6 +70,7 @@ class Fleet:
     hosts: dict[str, Host]
     ansible: Ansible
     guests: dict[str, Guest]
+    _spoiled: list[bool] = field(default_factory=list)
 
     @property
     def vm(self) -> str:
@@ -80,6 +83,14 @@ class Fleet:
         arguments = {"vm": self.vm, "model": model, "model_center": "zoo", **options}
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
 
+    def refuse(self, *cases: tuple[str, dict[str, Any]]) -> None:
+        """Mounts must be refused, each with its code, in check mode as in earnest, and leave nothing behind."""
+        calls = [{"vm": self.vm, "model": "llama-nano", "model_center": "zoo", **options} for _code, options in cases]
+        expected = [(code, False) for code, _options in cases for _check in range(2)]
+        for host, results in self.ansible.each("vm_model_mount", calls, limit=self._limit).items():
+            assert [(result.get("error_code"), result["changed"]) for result in results] == expected, host
+        assert self.leftovers() == {}
+
     def unmount(self, model: str = "llama-nano", *, ok: bool = True, check: bool = False) -> dict[str, Result]:
         """Run vm_model_mount to take one model away on every host."""
         arguments = {"vm": self.vm, "model": model, "state": "absent"}
@@ -89,6 +100,15 @@ class Fleet:
         """The mounts of the VM, as vm_model_mount_info shows them."""
         results = self.ansible.module("vm_model_mount_info", {"vms": [self.vm]}, limit=self._limit)
         return {host: result["mounts"] for host, result in results.items()}
+
+    def spoil(self) -> None:
+        """Say that the guests are changed for good, so that no other test gets them."""
+        self._spoiled.append(True)
+
+    def reusable(self) -> bool:
+        """Whether another test may have the guests: they run, and nothing of ours is left about them."""
+        running = all(guest.state() == "running" for guest in self.guests.values())
+        return running and not self._spoiled and self.leftovers() == {}
 
     def leftovers(self) -> dict[str, dict[str, Any]]:
         """Hosts on which something of ours is left about the VM, and what."""

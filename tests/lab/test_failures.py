@@ -23,6 +23,7 @@ REFUSALS = {
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_guest_refuses_the_mount(fleet: Fleet, refusal: str) -> None:
     command, reason = REFUSALS[refusal]
+    fleet.spoil()
     for guest in fleet.guests.values():
         guest.run(["sh", "-c", command])
     for result in fleet.mount(ok=False).values():
@@ -61,6 +62,7 @@ def test_failing_vm_does_not_stop_the_others(fleet: Fleet) -> None:
         assert [mount["changed"] for mount in result["mounts"]] == [False, True]
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+    fleet.unmount()
 
 
 def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
@@ -86,6 +88,9 @@ def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet
     for result in fleet.unmount(ok=False).values():
         assert (result["error_code"], result["changed"]) == ("mount_busy", False)
         assert "'/b'" in result["msg"]
+    for guest in fleet.guests.values():
+        guest.run(["umount", "/b"])
+    fleet.unmount()
 
 
 def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None:
@@ -97,9 +102,11 @@ def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None
         assert guest_checksum(guest, "/model/model.safetensors") == checksum("acme/embed.v2/model.safetensors")
         assert guest.run(["grep", "-c", "virtiofs", "/proc/mounts"]).stdout.strip() == "1"
     assert not any(result["changed"] for result in fleet.mount("acme/embed.v2", mount_path="/model").values())
+    fleet.unmount("acme/embed.v2")
 
 
 def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
+    fleet.spoil()
     fleet.mount(mount_path="/model")
     for guest in fleet.guests.values():
         # Mounts the first model, refuses the second.

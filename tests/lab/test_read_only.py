@@ -47,6 +47,7 @@ def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
                 assert done.returncode != 0, f"{host}: {what} at {place} succeeded"
         assert listing(fleet, host) == before
         guest.run(["umount", "/mnt/second"])
+    fleet.unmount()
 
 
 def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> None:
@@ -60,6 +61,7 @@ def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> Non
         options = guest.run(["sh", "-c", f"grep ' {PATH} ' /proc/mounts"]).stdout.split(" ")[3].split(",")
         assert {"ro", "nosuid", "nodev"} <= set(options)
     assert not any(result["changed"] for result in fleet.mount().values())
+    fleet.unmount()
 
 
 def test_no_way_out_of_the_model(fleet: Fleet) -> None:
@@ -74,3 +76,4 @@ def test_no_way_out_of_the_model(fleet: Fleet) -> None:
             assert guest.run(["ls", f"{PATH}/../acme"], check=False).returncode != 0
         finally:
             fleet.hosts[host].run(["rm", f"{MODELS}/llama-nano/link", f"{MODELS}/llama-nano/sibling"])
+    fleet.unmount()

@@ -131,3 +131,19 @@ def test_clone_does_not_inherit_records(fleet: Fleet) -> None:
     finally:
         for host in fleet.hosts.values():
             host.run(["virsh", "undefine", "clone"])
+
+
+def test_libvirt_restarted(fleet: Fleet) -> None:
+    """Records and devices survive it; libvirt before 9.2 then cannot plug, and we say so in words that help."""
+    fleet.mount()
+    fleet.spoil()
+    for host in fleet.hosts.values():
+        host.run(["systemctl", "restart", "libvirtd"])
+    assert not any(result["changed"] for result in fleet.mount().values())
+    arguments = {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo"}
+    old = fleet.ansible.module("vm_model_mount", arguments, ok=False, limit="alpha")["alpha"]
+    assert old["error_code"] == "libvirt_restarted"
+    new = fleet.ansible.module("vm_model_mount", arguments, limit="beta")["beta"]
+    assert new["changed"]
+    for mounts in fleet.info().values():
+        assert not any(mount["drift"] for mount in mounts)

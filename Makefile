@@ -1,0 +1,34 @@
+# The commands of the project; `make help` lists them. The work is done by tests/checks and tests/lab.
+
+PYTHON ?= /usr/bin/python3
+CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
+
+.DEFAULT_GOAL := help
+.PHONY: help test checks format pins tree lab demo clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings of their names
+	@$(CHECKS) run --only "$(ONLY)"
+
+checks: ## Run all that needs no virtual machine
+	@$(CHECKS) run --without lab
+
+format: ## Bring the Python sources into the project's format
+	@$(CHECKS) format
+
+pins: ## Renew the exact versions in tests/checks/requirements
+	@$(CHECKS) pins
+
+tree: ## Copy the collection to where Ansible looks for it; prints ANSIBLE_COLLECTIONS_PATH
+	@$(CHECKS) tree
+
+lab: ## Work with the lab's hosts and guests, for example: make lab ARGS="--help"
+	@tests/lab/lab $(ARGS)
+
+demo: ## Show the main job on a real host and a real virtual machine
+	@tests/demo/run
+
+clean: ## Remove everything that was made outside the sources
+	@$(CHECKS) clean

@@ -1,0 +1,154 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All the checks: what is run, where, and what must be there before."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from . import artifact, places, tree
+from .environments import Environment
+from .jobs import Job
+from .node import Debian13, Here
+from .process import Log
+
+LINT = Environment("lint")
+IMPORTER = Environment("importer")
+OLD = Environment("control")
+
+_LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
+
+
+@functools.cache
+def new() -> Environment:
+    """Return the environment of the newest control node, on the Debian 13 of the lab, the same for a whole run."""
+    built = subprocess.run([*_LAB, "build", "debian13"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Environment("control-new", Debian13(Path(built.split(maxsplit=1)[1].strip())))
+
+
+def oldest_target() -> Environment | None:
+    """Return the environment of the oldest Python of a managed host, if this machine has that Python."""
+    python = places.interpreter("3.9")
+    return Environment("target", Here(python)) if python else None
+
+
+def jobs() -> list[Job]:
+    """Return everything there is to run; what others wait for, and what takes long, comes first."""
+    target = oldest_target()
+    return [*_jobs(), *([] if target is None else _target_jobs(target))]
+
+
+def _jobs() -> list[Job]:
+    lint, old, newest = ("env-lint",), ("env-control",), ("env-control-new",)
+    return [
+        Job("image-debian13", lambda log: _build_images(log, "debian13"), check=False),
+        Job("env-control", OLD.ensure, check=False),
+        Job("env-control-new", lambda log: new().ensure(log), needs=("image-debian13",), check=False),
+        Job("env-lint", LINT.ensure, check=False),
+        Job("env-importer", IMPORTER.ensure, check=False),
+        Job("sanity-2.19", lambda log: _ansible_test(log, OLD, "sanity"), needs=old),
+        Job("sanity-2.21", lambda log: _ansible_test(log, new(), "sanity"), needs=newest),
+        Job("images", _build_images, needs=("image-debian13",), check=False),
+        Job("lint-ansible", _lint_ansible, needs=lint),
+        Job("lint-docs", _lint_docs, needs=lint),
+        Job("lint-changelog", lambda log: LINT.run(log, ["antsibull-changelog", "lint"], _collection()), needs=lint),
+        Job("lint-types", _lint_types, needs=lint),
+        Job("lint-format", lambda log: LINT.run(log, ["ruff", "format", "--diff", "."], places.ROOT), needs=lint),
+        Job("lint-python", lambda log: LINT.run(log, ["ruff", "check", "."], places.ROOT), needs=lint),
+        Job("units-2.19", lambda log: _ansible_test(log, OLD, "units"), needs=old),
+        Job("units-2.21", lambda log: _ansible_test(log, new(), "units"), needs=newest),
+        Job("integration-2.19", lambda log: _ansible_test(log, OLD, "integration"), needs=old),
+        Job("integration-2.21", lambda log: _ansible_test(log, new(), "integration"), needs=newest),
+        Job("package-build", _package_build, needs=old),
+        Job("package-import", _package_import, needs=("env-importer", "package-build")),
+        Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
+        Job("lab-2.19", lambda log: _pytest(log, "tests/lab"), needs=(*old, "images"), alone=True),
+        Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), alone=True),
+    ]
+
+
+def _target_jobs(target: Environment) -> list[Job]:
+    """Return the jobs that try what runs on managed hosts on the oldest Python that they may have."""
+    path = os.pathsep.join([str(OLD.path / "bin"), str(target.path / "bin"), places.real_path()])
+
+    def check(log: Log) -> None:
+        collection = _collection("target")
+        for command in (["sanity", "--test", "compile", "--test", "import"], ["units"]):
+            OLD.run(log, ["ansible-test", *command, "--color", "no", "--python", "3.9"], collection, PATH=path)
+
+    return [
+        Job("env-target", target.ensure, check=False),
+        Job("target-3.9", check, needs=("env-control", "env-target")),
+    ]
+
+
+def _build_images(log: Log, *names: str) -> None:
+    """Make images of the lab where they are missing; all of them when none is named."""
+    log.run([*_LAB, "build", *names], cwd=places.ROOT, environ=OLD.environ)
+
+
+def _collection(purpose: str = "") -> Path:
+    return tree.make(purpose) / tree.COLLECTION
+
+
+def _ansible_test(log: Log, environment: Environment, command: str) -> None:
+    """Run a command of ansible-test in a copy of its own, since it writes there."""
+    python = environment.python_version()
+    collection = _collection(f"{command}-{python}")
+    environment.run(log, ["ansible-test", command, "--color", "no", "--python", python], collection)
+
+
+def _lint_ansible(log: Log) -> None:
+    command = ["ansible-lint", "--offline", "--profile", "production", "--strict"]
+    LINT.run(log, command, _collection(), ANSIBLE_COLLECTIONS_PATH=str(tree.make()))
+
+
+def _lint_docs(log: Log) -> None:
+    command = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all"]
+    LINT.run(log, [*command, "--disallow-unknown-collection-refs", "."], _collection())
+
+
+def _lint_types(log: Log) -> None:
+    """Check the plugins by the names they are imported with, then the programs for developers."""
+    mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(places.cache() / "mypy")]
+    LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
+    LINT.run(log, [*mypy, "tests/checks", "tests/lab"], places.ROOT, MYPYPATH="tests:tests/lab")
+
+
+def _package_build(log: Log) -> None:
+    """Build what would be published, and look at what is in it."""
+    shutil.rmtree(_dist(), ignore_errors=True)
+    OLD.run(log, ["ansible-galaxy", "collection", "build", "--output-path", str(_dist())], _collection())
+    artifact.check(_tarball())
+
+
+def _package_import(log: Log) -> None:
+    command = ["python", "-m", "galaxy_importer.main", str(_tarball())]
+    IMPORTER.run(log, command, _dist(), GALAXY_IMPORTER_CHECK_REQUIRED_TAGS="1")
+
+
+def _dist() -> Path:
+    return places.cache() / "dist" / places.checkout_id()
+
+
+def _tarball() -> Path:
+    return next(_dist().glob("*.tar.gz"))
+
+
+def _pytest(log: Log, *arguments: str, **environ: str) -> None:
+    """Run pytest with the older control node's programs in PATH, and the collection where they look for it."""
+    collections = str(tree.make())
+    OLD.run(log, ["pytest", "-v", *arguments], places.ROOT, ANSIBLE_COLLECTIONS_PATH=collections, **environ)
+
+
+def _lab_new(log: Log) -> None:
+    """Run the tests that say so once more; they find in the environment what to put before Ansible's commands."""
+    wrapper = str(Path(__file__).with_name("ansible-new"))
+    _pytest(log, "tests/lab", "-m", "control_new", MODELFLEET_CONTROL=wrapper)

@@ -1,0 +1,36 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What developers do now and then: format, renew the pinned versions, clean up."""
+
+from __future__ import annotations
+
+import shutil
+
+from . import places
+from .catalogue import IMPORTER, LINT, OLD, new, oldest_target
+from .process import Log
+
+
+def format_sources(log: Log) -> None:
+    """Bring the Python sources into the project's format, order of imports included."""
+    LINT.ensure(log)
+    LINT.run(log, ["ruff", "check", "--fix-only", "."], places.ROOT)
+    LINT.run(log, ["ruff", "format", "."], places.ROOT)
+
+
+def pin(log: Log) -> None:
+    """Write the newest versions that each .in file admits to the .txt file beside it."""
+    for environment in filter(None, (OLD, new(), LINT, IMPORTER, oldest_target())):
+        wanted = environment.requirements.with_suffix(".in")
+        pins = environment.resolve(log, wanted)
+        lines = [f"# What {wanted.name} led to; `make pins` renews it.", *pins, ""]
+        environment.requirements.write_text("\n".join(lines), encoding="utf-8")
+        print(f"{environment.requirements.relative_to(places.ROOT)}: {len(pins)} packages")
+
+
+def clean() -> None:
+    """Remove what the checks made outside the sources; the lab's images are the lab's to remove."""
+    for name in ("dist", "homes", "logs", "mypy", "pip", "trees", "venvs"):
+        shutil.rmtree(places.cache() / name, ignore_errors=True)

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Builders for the unit tests: a host and a VM in any state, from one wanted mount."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+import xml.etree.ElementTree as ET
+import zlib
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _devices, _records, _sources, _wanted
+from ansible_collections.modelfleet.kvm.plugins.module_utils._centers import Center
+from ansible_collections.modelfleet.kvm.plugins.module_utils._mountinfo import Mount
+from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import HostView, ModelKey, VmView
+
+VM = "8d4c5a1e-7b0f-4c7e-9a35-2f1b6c0d9e77"
+OTHER_VM = "1f0a3c52-90d1-4b6c-8b52-6f6e0f3a1d20"
+CENTER = Center("depot", "52b1f3d9-0d0c-4f39-8f5e-5a1f54d3a0c6", "file:///data/depot", "/mnt/depot", True)
+
+READ_ONLY = frozenset(("ro", "nosuid", "nodev", "relatime"))
+READ_WRITE = frozenset(("rw", "nosuid", "nodev", "relatime"))
+ROOT = Mount(21, 1, "8:1", "/", "/", frozenset(("rw", "relatime")), "", "ext4", "/dev/vda1")
+
+
+def wanted(**changes: t.Any) -> _wanted.Wanted:
+    """A model for the VM, as somebody may ask for it."""
+    mount = _wanted.Wanted(
+        where="",
+        vm="render-4",
+        model="acme/guard",
+        model_version="2.1",
+        model_uuid="",
+        model_center=CENTER.name,
+        model_path="acme/guard-2.1",
+        mount_path="/srv/ai/guard",
+        tag="",
+        guest="agent",
+        account_uuid="",
+        owner="default",
+    )
+    return dataclasses.replace(mount, **changes)
+
+
+def record(mount: t.Optional[_wanted.Wanted] = None, vm: str = VM, **changes: t.Any) -> _records.Record:
+    """The record of a wanted mount that was settled some time ago."""
+    fresh = (mount or wanted()).record(vm, CENTER)
+    times = {"create_date": "2025-11-02T08:15:00Z", "last_op_date": "2026-01-17T21:40:09Z", "generation": 3}
+    return dataclasses.replace(fresh, **{**times, **changes})
+
+
+def device(kept: _records.Record, **changes: t.Any) -> _devices.Device:
+    """The device of a record."""
+    source = _sources.path(kept.vm_instance_uuid, kept.uuid)
+    return _devices.Device(kept.tag, kept.alias, source, "<filesystem/>")._replace(**changes)
+
+
+def domain(*devices: _devices.Device, **changes: t.Any) -> _devices.Domain:
+    """What a domain's XML says, of a VM that is able to take models."""
+    return _devices.Domain(devices, shared_memory=True, agent_channel=True, free_ports=5)._replace(**changes)
+
+
+def identity(path: str) -> tuple[int, int]:
+    """Device and inode number of a model, any number that is the same for the same path."""
+    return 41, zlib.crc32(path.encode())
+
+
+def bind(kept: _records.Record, path: str = "", options: t.Iterable[str] = READ_ONLY) -> Mount:
+    """The bind of a record's source, as the host's mount table shows it."""
+    source = _sources.path(kept.vm_instance_uuid, kept.uuid)
+    root = f"/models/{path or kept.model_path}"
+    return Mount(zlib.crc32(source.encode()), 21, "0:41", root, source, frozenset(options), "", "xfs", "/dev/vdb")
+
+
+def served(*binds: Mount) -> dict[str, frozenset[tuple[str, str]]]:
+    """Daemons that serve these binds."""
+    return {mount.mount_point: frozenset((mount.shows,)) for mount in binds}
+
+
+def host(*binds: Mount, **changes: t.Any) -> HostView:
+    """A prepared host with a mounted model center that holds every wanted model of these tests."""
+    models = {ModelKey(CENTER.name, mount.model_path): identity(mount.model_path) for mount in (wanted(), second())}
+    view = HostView(
+        prepared=True,
+        centers={CENTER.name: CENTER},
+        planned=frozenset(),
+        mounts=(ROOT, *binds),
+        serving=served(*binds),
+        models=dict(models),
+        bound={mount.mount_point: identity(mount.root[len("/models/") :]) for mount in binds},
+    )
+    return dataclasses.replace(view, **changes)
+
+
+def second(**changes: t.Any) -> _wanted.Wanted:
+    """Another model for the same VM."""
+    return wanted(**{"model": "ocr", "model_version": "", "model_path": "ocr", "mount_path": "/srv/ai/ocr", **changes})
+
+
+def in_guest(kept: _records.Record, **changes: t.Any) -> Mount:
+    """The mount of a record in the guest."""
+    mount = Mount(90, 21, "0:55", "/", kept.mount_path, READ_ONLY, "shared:9", "virtiofs", kept.tag)
+    return mount._replace(**changes)
+
+
+def running(*records: _records.Record, **changes: t.Any) -> VmView:
+    """A running VM in which some records are mounted as they should be."""
+    devices = [device(kept) for kept in records]
+    view = VmView(
+        uuid=VM,
+        name="render-4",
+        state="running",
+        live=domain(*devices),
+        persistent=domain(*devices),
+        live_records=records,
+        persistent_records=records,
+        guest=(ROOT, *(in_guest(kept) for kept in records if kept.guest == "agent")),
+    )
+    return dataclasses.replace(view, **changes)
+
+
+def shut_off(*records: _records.Record, **changes: t.Any) -> VmView:
+    """A VM that is shut off, with some records."""
+    view = running(*records, state="shutoff", live=None, live_records=(), guest=None)
+    return dataclasses.replace(view, **changes)
+
+
+def domain_xml(devices: str = "", machine: str = "pc-q35-7.2", more: str = "", uuid: str = VM) -> ET.Element:
+    """The XML of a domain."""
+    return ET.fromstring(
+        f"<domain type='kvm'><name>render-4</name><uuid>{uuid}</uuid>"
+        f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>{more}<devices>{devices}</devices></domain>"
+    )

@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What modules return."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan, _report
+from ansible_collections.modelfleet.kvm.plugins.module_utils._converge import Outcome
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import Layers
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+
+R = b.record()
+BUSY = ModelfleetError("mount_busy", "VM render-4: x", vm="render-4")
+AGENT = ModelfleetError("agent_unavailable", "VM render-5: x", vm="render-5")
+
+
+def outcome(plan, record=None, error=None, changed=None):
+    return Outcome(plan, record, bool(plan.steps) if changed is None else changed, error)
+
+
+FRESH = outcome(_plan.plan_present(b.host(), b.running(), b.wanted()), R)
+RIGHT = outcome(_plan.plan_present(b.host(b.bind(R)), b.running(R), b.wanted()), R)
+GOING = outcome(_plan.plan_absent(b.host(b.bind(R), models={}), b.running(R), b.wanted(), set())[0])
+GONE = outcome(_plan.plan_absent(b.host(), b.running(), b.wanted(model=""), set())[0])
+LOST = outcome(_plan.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
+OWNED = outcome(_plan.plan_present(b.host(b.bind(R)), b.running(b.record(owner="ops")), b.wanted()), R)
+SHUT_OFF = outcome(_plan.plan_present(b.host(), b.shut_off(), b.wanted()), R)
+ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "owned": OWNED, "shut off": SHUT_OFF}
+KEYS = set("vm vm_instance_uuid model mount_path changed actions prediction conditions record error".split())
+
+
+def test_every_mount_has_the_same_shape():
+    assert [set(mount) for mount in _report.mounts(ALL.values())] == [KEYS] * len(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_mount_says_where_it_is(name):
+    (mount,) = _report.mounts([ALL[name]])
+    assert mount["vm"] == ("render-9" if name == "lost" else "render-4")
+    assert mount["mount_path"] == "/srv/ai/guard"
+    assert mount["model"] == ("" if name == "gone" else "acme/guard")
+
+
+def test_a_mount_says_what_was_done():
+    fresh, right, going = _report.mounts([FRESH, RIGHT, GOING])
+    assert fresh["actions"][0] == "record" and fresh["changed"] and fresh["record"]["uuid"] == R.uuid
+    assert (right["actions"], right["changed"], right["error"]) == ([], False, None)
+    assert going["actions"][-1] == "forget_record" and going["record"] is None
+
+
+def test_a_mount_says_what_went_wrong():
+    (lost,) = _report.mounts([LOST])
+    assert lost["error"] == BUSY.as_result()
+    assert (lost["changed"], lost["actions"], lost["record"]) == (False, [], None)
+
+
+def test_a_conditional_prediction_says_on_what():
+    plan = _plan.plan_present(b.host(prepared=False), b.running(), b.wanted(), check_mode=True)
+    exact, conditional = _report.mounts([FRESH, outcome(plan, R)])
+    assert (exact["prediction"], exact["conditions"]) == ("exact", [])
+    assert conditional["prediction"] == "conditional" and len(conditional["conditions"]) == 1
+
+
+def test_the_order_is_that_of_the_entries():
+    assert [mount["changed"] for mount in _report.mounts([RIGHT, FRESH, GONE, GOING])] == [False, True, False, True]
+
+
+# Diffs: what a person reads before saying yes.
+
+HEAD = "VM render-4: /srv/ai/guard\n"
+RECORD = f"  record: acme/guard 2.1 from depot:acme/guard-2.1, tag {R.tag}, guest agent, settled\n"
+LAYERS = ["source on the host", "device in the persistent XML", "device in the live XML", "mount in the guest"]
+
+
+def lines(word, names=LAYERS):
+    return "".join(f"  {name}: {word}\n" for name in names)
+
+
+def test_the_diff_of_a_fresh_mount():
+    assert _report.diff([FRESH]) == {"before": "", "after": HEAD + RECORD + lines("there")}
+
+
+def test_the_diff_of_a_mount_that_goes():
+    # Nobody looks at the storage of what goes.
+    before = HEAD + RECORD + lines("unknown", LAYERS[:1]) + lines("there", LAYERS[1:])
+    assert _report.diff([GOING]) == {"before": before, "after": ""}
+
+
+def test_the_diff_of_a_record_that_changes():
+    diff = _report.diff([OWNED])
+    assert "ops" in diff["before"] and "ops" not in diff["after"]
+    assert diff["after"].endswith(lines("there"))
+
+
+def test_the_diff_of_a_vm_that_is_shut_off_is_silent_about_the_rest():
+    assert _report.diff([SHUT_OFF]) == {"before": "", "after": HEAD + RECORD + lines("there", LAYERS[1:2])}
+
+
+def test_the_diff_shows_what_is_wrong():
+    vm = b.running(R, guest=(b.ROOT, b.in_guest(R, options=b.READ_WRITE)))
+    plan = _plan.plan_present(b.host(b.bind(R)), vm, b.wanted())
+    before = _report.diff([outcome(plan, R)])["before"]
+    assert before == HEAD + RECORD + lines("there", LAYERS[:3]) + lines("wrong", LAYERS[3:])
+
+
+def test_what_stays_as_it_is_is_not_in_the_diff():
+    assert _report.diff([RIGHT, GONE, LOST]) == {"before": "", "after": ""}
+    assert _report.diff([RIGHT, FRESH, LOST]) == _report.diff([FRESH])
+
+
+def test_what_failed_is_not_in_the_diff():
+    assert _report.diff([dataclasses.replace(FRESH, error=BUSY)]) == {"before": "", "after": ""}
+
+
+# Failures
+
+
+def test_a_run_without_failures_has_none():
+    assert _report.failure([FRESH, RIGHT]) is None
+
+
+def test_one_failure_is_that_of_the_run():
+    assert _report.failure([FRESH, LOST]) == BUSY.as_result()
+
+
+def test_of_several_failures_the_first_is_that_of_the_run_and_the_rest_are_counted():
+    several = [dataclasses.replace(LOST, error=error) for error in (BUSY, AGENT, BUSY)]
+    failure = _report.failure([FRESH, *several])
+    assert (failure["error_code"], failure["details"]) == ("mount_busy", {"vm": "render-4"})
+    assert "1 more" in failure["msg"]
+
+
+# Status: the words of the original.
+
+DUE = "not due"
+
+
+@pytest.mark.parametrize(
+    ("intent", "layers", "expected"),
+    [
+        ("settled", ("right", "right", "right", "right"), "Mounted"),
+        ("settled", (DUE, "right", DUE, DUE), "Attached"),
+        ("settled", ("right", "right", "right", DUE), "Attached"),
+        ("settled", ("right", DUE, "right", "right"), "Mounted"),
+        ("settled", ("missing", "right", "right", "right"), "MountFailed"),
+        ("settled", ("right", "right", "right", "unknown"), "MountFailed"),
+        ("settled", ("right", "right", "foreign", DUE), "MountFailed"),
+        ("settled", (DUE, "wrong", DUE, DUE), "MountFailed"),
+        ("mounting", ("right", "right", "right", "right"), "Mounting"),
+        ("mounting", ("missing",) * 4, "Mounting"),
+        ("unmounting", ("right", "right", "right", "right"), "Unmounting"),
+    ],
+)
+def test_the_status_is_derived_from_intent_and_truth(intent, layers, expected):
+    assert _report.status(b.record(intent=intent), Layers(*layers)) == expected

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host with one running VM that is a few dictionaries, for what carries plans out.
+
+Every effect is counted and written down, and can be made to fail before it has happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import typing as t
+import xml.etree.ElementTree as ET
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _apply,
+    _opener,
+    _plan,
+    _records,
+    _sources,
+    _virtiofsd,
+)
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+
+
+@dataclasses.dataclass
+class State:
+    """All that is true of the VM, as a plan can change it."""
+
+    records: dict[str, _records.Record]
+    live: dict[str, tuple[str, str]]
+    persistent: dict[str, tuple[str, str]]
+    binds: dict[str, str]
+    guest: dict[str, tuple[str, str]]
+
+
+class World:
+    """The VM, its guest and its host; stands in for C(Vm), C(Guest) and the host's files."""
+
+    uuid = b.VM
+    name = "render-4"
+
+    def __init__(self, *records: _records.Record) -> None:
+        devices = {kept.alias: (kept.tag, b.device(kept).source) for kept in records}
+        self.state = State(
+            records={kept.uuid: kept for kept in records},
+            live=dict(devices),
+            persistent=dict(devices),
+            binds={b.device(kept).source: kept.model_path for kept in records},
+            guest={kept.mount_path: (kept.tag, "ro") for kept in records},
+        )
+        self.log: list[str] = []
+        self.fails: dict[int, str] = {}
+        self.missing: set[str] = set()
+        self.devices: list[str] = []
+        self._trees: list[str] = []
+
+    def apply(self, steps: t.Sequence[_plan.Step], libvirt_version: int = 9_000_000) -> dict[str, _records.Record]:
+        """Carry out steps; the n-th effect belongs to the n-th step as long as nothing fails."""
+        return _apply.apply(self.host(), self, self.view(), self, steps, _apply.Options(5.0, libvirt_version))
+
+    def snapshot(self) -> State:
+        return copy.deepcopy(self.state)
+
+    # What an observer sees
+
+    def host(self):
+        binds = []
+        for source, path in self.state.binds.items():
+            mount = b.bind(b.record(), path)
+            binds.append(mount._replace(mount_point=source))
+        served = {source for _tag, source in self.state.live.values()}
+        return b.host(*binds, serving=b.served(*(mount for mount in binds if mount.mount_point in served)))
+
+    def view(self):
+        def domain(devices):
+            return b.domain(
+                *(b.device(b.record(), tag=tag, alias=alias, source=source) for alias, (tag, source) in devices.items())
+            )
+
+        options = {"ro": b.READ_ONLY, "rw": b.READ_WRITE}
+        return b.running(
+            live=domain(self.state.live),
+            persistent=domain(self.state.persistent),
+            live_records=tuple(self.state.records.values()),
+            persistent_records=tuple(self.state.records.values()),
+            guest=(
+                b.ROOT,
+                *(
+                    b.in_guest(b.record(), mount_point=path, source=tag, options=options[access])
+                    for path, (tag, access) in self.state.guest.items()
+                ),
+            ),
+        )
+
+    # The effects
+
+    def _effect(self, what: str) -> None:
+        self.log.append(what)
+        code = self.fails.get(len(self.log) - 1)
+        if code:
+            raise ModelfleetError(code, f"{what} was made to fail")
+
+    def write_records(self, records, live, persistent):
+        self._effect("write_records")
+        assert live and persistent
+        self.state.records = {kept.uuid: kept for kept in records}
+
+    def attach(self, device, live, persistent, shared_memory):
+        self._effect("attach" + " live" * live + " persistent" * persistent)
+        assert shared_memory
+        element = ET.fromstring(device)
+        alias, tag = element.find("alias").get("name"), element.find("target").get("dir")
+        source = element.find("source").get("dir")
+        self.devices.append(device)
+        for place in [self.state.live] * live + [self.state.persistent] * persistent:
+            assert alias not in place
+            assert not live or source in self.state.binds, "virtiofsd would find nothing"
+            place[alias] = (tag, source)
+
+    def detach_live(self, alias, deadline):
+        self._effect("detach live")
+        tag, _source = self.state.live.pop(alias)
+        assert all(mounted != tag for mounted, _access in self.state.guest.values()), "it is mounted"
+
+    def detach_persistent(self, alias):
+        self._effect("detach persistent")
+        del self.state.persistent[alias]
+
+    def mount(self, tag, path):
+        self._effect(f"mount {path}")
+        assert path not in self.state.guest
+        assert any(found == tag for found, _source in self.state.live.values())
+        self.state.guest[path] = (tag, "ro")
+
+    def unmount(self, path):
+        self._effect(f"unmount {path}")
+        del self.state.guest[path]
+
+    def remount_read_only(self, path):
+        self._effect(f"remount {path}")
+        self.state.guest[path] = (self.state.guest[path][0], "ro")
+
+    def bind(self, tree, source):
+        self._effect("bind")
+        self.state.binds[source] = self._trees[tree]
+
+    def bind_empty(self, source):
+        self._effect("bind empty")
+        self.state.binds[source] = ""
+
+    def unbind(self, source):
+        self._effect("unbind")
+        assert all(served != source for _tag, served in self.state.live.values()), "a daemon serves it"
+        del self.state.binds[source]
+
+    def look_at(self, center, paths, deadline, clone=False):
+        assert center == b.CENTER.mount_point and clone
+        found = []
+        for path in paths:
+            if path in self.missing:
+                found.append(_opener.Found(None, 2))
+            else:
+                self._trees.append(path)
+                found.append(_opener.Found(b.identity(path), 0, len(self._trees) - 1))
+        return found
+
+    def verify(self, source, vm, deadline):
+        self._effect("verify")
+        assert source in self.state.binds
+
+    def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
+        """Stand in for the host's files and daemons."""
+        monkeypatch.setattr(_sources, "look_at", self.look_at)
+        monkeypatch.setattr(_sources, "bind", self.bind)
+        monkeypatch.setattr(_sources, "bind_empty", self.bind_empty)
+        monkeypatch.setattr(_sources, "unbind", self.unbind)
+        monkeypatch.setattr(_sources, "make_directories", contextlib.nullcontext)
+        monkeypatch.setattr(_virtiofsd, "can_be_read_only", lambda: virtiofsd_read_only)
+        monkeypatch.setattr(_virtiofsd, "wait_until_read_only", self.verify)
+        return self
