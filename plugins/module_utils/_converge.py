@@ -55,6 +55,9 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
         ModelfleetError: what concerns all: C(duplicate_mount), C(lock_timeout), C(libvirt_error).
     """
     vms, entries, lost = _find(host, request.wanted)
+    for mounts in entries.values() if request.present else ():
+        # A VM may have been named once by its name and once by its UUID.
+        _wanted.refuse_collisions([dataclasses.replace(mount, vm=mounts[0][1].vm) for _index, mount in mounts])
     with contextlib.ExitStack() as stack:
         if not request.check_mode:
             stack.enter_context(_locks.held([f"vm-{uuid}" for uuid in vms], request.deadline))
@@ -95,9 +98,6 @@ def _find(
             continue
         vms[vm.uuid] = vm
         entries.setdefault(vm.uuid, []).append((index, mount))
-    for mounts in entries.values():
-        # A VM may have been named once by its name and once by its UUID.
-        _wanted.refuse_collisions([dataclasses.replace(mount, vm=mounts[0][1].vm) for _index, mount in mounts])
     return vms, entries, lost
 
 

@@ -62,6 +62,7 @@ def _jobs() -> list[Job]:
         Job("lint-types", _lint_types, needs=lint),
         Job("lint-format", lambda log: LINT.run(log, ["ruff", "format", "--diff", "."], places.ROOT), needs=lint),
         Job("lint-python", lambda log: LINT.run(log, ["ruff", "check", "."], places.ROOT), needs=lint),
+        Job("lint-shell", _lint_shell, needs=lint),
         Job("units-2.19", lambda log: _ansible_test(log, OLD, "units"), needs=old),
         Job("units-2.21", lambda log: _ansible_test(log, new(), "units"), needs=newest),
         Job("integration-2.19", lambda log: _ansible_test(log, OLD, "integration"), needs=old),
@@ -120,6 +121,12 @@ def _lint_types(log: Log) -> None:
     mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(places.cache() / "mypy")]
     LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
     LINT.run(log, [*mypy, "tests/checks", "tests/lab"], places.ROOT, MYPYPATH="tests:tests/lab")
+
+
+def _lint_shell(log: Log) -> None:
+    """Check the shell scripts, most of which ansible-test does not get to see."""
+    scripts = [name for name in tree.sources() if (places.ROOT / name).read_bytes().startswith(b"#!/bin/sh")]
+    LINT.run(log, ["shellcheck", "--severity=warning", *scripts], places.ROOT)
 
 
 def _package_build(log: Log) -> None:

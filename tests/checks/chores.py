@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from . import places
 from .catalogue import IMPORTER, LINT, OLD, new, oldest_target
-from .process import Log
+from .process import CheckError, Log
 
 
 def format_sources(log: Log) -> None:
@@ -31,6 +32,11 @@ def pin(log: Log) -> None:
 
 
 def clean() -> None:
-    """Remove what the checks made outside the sources; the lab's images are the lab's to remove."""
-    for name in ("dist", "homes", "logs", "mypy", "pip", "trees", "venvs"):
-        shutil.rmtree(places.cache() / name, ignore_errors=True)
+    """Remove all that the checks and the lab made outside the sources, unless a lab is up."""
+    cache = places.cache()
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    if any(line.split()[4].startswith(f"{cache}/") for line in mounts):
+        raise CheckError("a lab is up; take it down first: tests/lab/lab down")
+    # By name, since the cache may be a directory that was given to us with other things in it.
+    for name in ("dist", "homes", "images", "labs", "logs", "mypy", "pip", "trees", "venvs"):
+        shutil.rmtree(cache / name, ignore_errors=True)

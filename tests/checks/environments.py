@@ -109,7 +109,7 @@ class Environment:
     def _install(self, log: Log, pip: Path, path: Path, *what: str) -> None:
         self.run(log, [self.node.python, "-m", "venv", "--without-pip", str(path)], places.cache())
         install = [self.node.python, str(pip), "--python", str(path / "bin" / "python"), "install"]
-        self.run(log, [*install, "--quiet", "--no-compile", *what], places.cache())
+        self.run(log, [*install, "-qq", "--no-compile", *what], places.cache())
 
 
 def _bootstrap(log: Log) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,28 +63,26 @@ def run(jobs: Sequence[Job], logs: Path, workers: int, progress: Progress) -> li
     waiting = list(jobs)
     results: dict[str, Result] = {}
     running: dict[Future[Result], Job] = {}
-
-    def finish(result: Result) -> None:
-        results[result.job.name] = result
-        progress.ended(result)
-
     with ThreadPoolExecutor(workers) as pool:
         try:
             while waiting or running:
                 for job in list(waiting):
                     broken = next((name for name in job.needs if name in results and results[name].failure), None)
                     if broken:
-                        waiting.remove(job)
-                        finish(Result(job, 0.0, None, f"needs {broken}, which failed"))
-                    elif len(running) < workers and _ready(job, results, running):
-                        waiting.remove(job)
+                        future: Future[Result] = Future()
+                        future.set_result(Result(job, 0.0, None, f"needs {broken}, which failed"))
+                    elif len(running) < workers and _ready(job, results, running.values()):
                         progress.started(job)
-                        running[pool.submit(_run, job, logs / f"{job.name}.log")] = job
+                        future = pool.submit(_run, job, logs / f"{job.name}.log")
+                    else:
+                        continue
+                    waiting.remove(job)
+                    running[future] = job
                 done, _pending = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                 progress.tick()
                 for future in done:
-                    del running[future]
-                    finish(future.result())
+                    result = results[running.pop(future).name] = future.result()
+                    progress.ended(result)
         except KeyboardInterrupt:
             # The pool waits for its threads, and they for their programs.
             print("\nending what still runs", flush=True)
@@ -93,8 +91,8 @@ def run(jobs: Sequence[Job], logs: Path, workers: int, progress: Progress) -> li
     return [results[job.name] for job in jobs]
 
 
-def _ready(job: Job, results: dict[str, Result], running: dict[Future[Result], Job]) -> bool:
-    if any(other.alone for other in running.values()) or (job.alone and running):
+def _ready(job: Job, results: Collection[str], running: Collection[Job]) -> bool:
+    if any(other.alone for other in running) or (job.alone and running):
         return False
     return all(name in results for name in job.needs)
 

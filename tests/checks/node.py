@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ class Debian13:
     """A throw-away copy of the lab's image, with this machine's network.
 
     nspawn lays an overlay in memory over the image, and takes only a shared lock on it, so that any number
-    can run at once. Directories that both sides need have the same path on both.
+    can run at once, all of the same name. Directories that both sides need have the same path on both.
     """
 
     image: Path
@@ -87,7 +86,7 @@ class Debian13:
             "--keep-unit",
             "--read-only",
             "--volatile=overlay",
-            f"--machine=modelfleet-{uuid.uuid4().hex[:12]}",
+            "--machine=modelfleet-control",
             f"--directory={self.image}",
             "--resolv-conf=off",
             *(f"--bind={path}" for path in shared if path.exists()),

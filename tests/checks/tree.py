@@ -31,13 +31,13 @@ def make(purpose: str = "") -> Path:
             without the programs for developers. Nothing: the copy for everybody, with all sources.
     """
     root = places.cache() / "trees" / f"{places.checkout_id()}{purpose and '-'}{purpose}"
-    wanted = [path for path in _sources() if not (purpose and path.startswith(_DEVELOPMENT))]
+    wanted = [path for path in sources() if not (purpose and path.startswith(_DEVELOPMENT))]
     with places.locked(root):
         _copy(places.ROOT, root / COLLECTION, wanted)
     return root
 
 
-def _sources() -> list[str]:
+def sources() -> list[str]:
     """Return what git knows or would add, as far as it exists."""
     # The clone may belong to somebody else than root, which git distrusts unless told otherwise.
     git = ["git", "-c", f"safe.directory={places.ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

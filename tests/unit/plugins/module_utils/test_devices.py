@@ -138,7 +138,7 @@ ON = "<target chassis='1' port='0x10' hotplug='on'/>"
         ("pc-q35-7.2", port(1) + port(2) + at("0x01"), 1),
         ("pc-q35-7.2", port(16) + port(17) + at("0x10"), 1),
         ("pc-q35-7.2", port(1) + at("0x01") + at("0x01"), 0),
-        ("pc-q35-7.2", port(1, ON) + port(2, OFF), 1),
+        ("pc-q35-7.2", port(1, ON) + port(2, OFF) + port(3, ON), 2),
         # The address in the source of a hostdev is that of the host's device.
         ("pc-q35-7.2", port(1) + port(2) + HOSTDEV.format(""), 2),
         ("pc-q35-7.2", port(1) + port(2) + HOSTDEV.format("<address type='pci' bus='0x01'/>"), 1),

@@ -100,4 +100,4 @@ def test_an_error_says_what_happened_and_what_to_do():
 
 def test_a_code_that_is_not_in_the_catalogue_cannot_be_raised():
     with pytest.raises(KeyError):
-        _errors.ModelfleetError("no_such_code", "x")
+        raise _errors.ModelfleetError("no_such_code", "x")

@@ -141,6 +141,37 @@ def test_nothing_is_mounted_over_the_operating_system():
     assert [path for path in protected if refusal(_input.mount_path, path) is None] == []
 
 
+def test_a_center_is_not_mounted_over_what_a_host_needs():
+    protected = """
+        /etc /usr/share/models /run/user /var/log/x /var/lib/libvirt/images /var/lib/dpkg /var/lib/modelfleet
+        /var/lib/modelfleet/vms /var/lib/modelfleet/empty /var/lib/modelfleet/centers /var/lib/modelfleet/centers/a/b
+    """.split()
+    assert [path for path in protected if refusal(_input.mount_point, path) is None] == []
+    free = ["/mnt/depot", "/data", "/var/lib/models", "/var/lib/modelfleet/centers/depot", "/runs"]
+    assert [_input.mount_point("option", path) for path in free] == free
+
+
+def test_a_path_may_be_long_but_not_too_long():
+    parts = ["/" + "p" * 255] * 4
+    assert len("".join(parts)) == 1024
+    assert _input.absolute_path("option", "".join(parts)) == "".join(parts)
+    assert refusal(_input.absolute_path, "".join([*parts[:3], "/" + "p" * 254, "/p"])) is not None
+    assert refusal(_input.absolute_path, "/" + "p" * 256) is not None
+
+
+@pytest.mark.parametrize("check", [_input.model_name, _input.vm_name])
+def test_a_name_may_be_long_but_not_too_long(check):
+    separator = "/" if check is _input.model_name else "-"
+    longest = separator.join(["n" * 127, "n" * 127])
+    assert check("option", longest) == longest
+    assert refusal(check, longest + "n") is not None
+
+
+def test_a_deadline_is_a_time_that_people_wait():
+    assert [_input.seconds("timeout", value) for value in (1, 30, 3600)] == [1.0, 30.0, 3600.0]
+    assert [value for value in (-5, 0, 3601) if refusal(_input.seconds, value) is None] == []
+
+
 def test_paths_overlap_when_one_lies_below_the_other():
     assert _input.overlaps("/srv/ai", "/srv/ai")
     assert _input.overlaps("/srv/ai", "/srv/ai/guard")

@@ -203,6 +203,8 @@ def test_what_is_already_right_needs_no_shared_memory():
     # It was taken from the persistent XML; that shows at the next start, not now.
     vm = b.running(R, live=b.domain(b.device(R), shared_memory=False))
     assert _plan.plan_present(b.host(BIND), vm, b.wanted()).actions == []
+    vm = dataclasses.replace(vm, guest=(b.ROOT,))
+    assert "mount_in_guest" in _plan.plan_present(b.host(BIND), vm, b.wanted()).actions
 
 
 def test_a_missing_hook_is_a_condition_of_check_mode():

@@ -127,6 +127,7 @@ def test_a_record_that_lacks_something_is_damaged():
         {"mount_path": "/srv/../etc"},
         {"model_path": "../../etc"},
         {"model_path": "/etc"},
+        {"model_center_name": "../depot"},
         {"intent": "whatever"},
     ],
     ids=str,

@@ -30,9 +30,8 @@ RIGHT = outcome(_plan.plan_present(b.host(b.bind(R)), b.running(R), b.wanted()),
 GOING = outcome(_plan.plan_absent(b.host(b.bind(R), models={}), b.running(R), b.wanted(), set())[0])
 GONE = outcome(_plan.plan_absent(b.host(), b.running(), b.wanted(model=""), set())[0])
 LOST = outcome(_plan.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
-OWNED = outcome(_plan.plan_present(b.host(b.bind(R)), b.running(b.record(owner="ops")), b.wanted()), R)
 SHUT_OFF = outcome(_plan.plan_present(b.host(), b.shut_off(), b.wanted()), R)
-ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "owned": OWNED, "shut off": SHUT_OFF}
+ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "shut off": SHUT_OFF}
 KEYS = set("vm vm_instance_uuid model mount_path changed actions prediction conditions record error".split())
 
 
@@ -74,40 +73,60 @@ def test_the_order_is_that_of_the_entries():
 
 # Diffs: what a person reads before saying yes.
 
-HEAD = "VM render-4: /srv/ai/guard\n"
-RECORD = f"  record: acme/guard 2.1 from depot:acme/guard-2.1, tag {R.tag}, guest agent, settled\n"
 LAYERS = ["source on the host", "device in the persistent XML", "device in the live XML", "mount in the guest"]
 
 
-def lines(word, names=LAYERS):
-    return "".join(f"  {name}: {word}\n" for name in names)
+def read(text):
+    """A side of a diff for one mount: its first line, what it says of the record, and a word for each layer."""
+    head, *rest = text.splitlines()
+    layers = dict(line.strip().split(": ") for line in rest if line.strip().startswith(tuple(LAYERS)))
+    return head, [line for line in rest if line.strip().split(": ")[0] not in layers], layers
+
+
+def all_there(**changes):
+    return {**dict.fromkeys(LAYERS, "there"), **{LAYERS[int(index[1:])]: word for index, word in changes.items()}}
 
 
 def test_the_diff_of_a_fresh_mount():
-    assert _report.diff([FRESH]) == {"before": "", "after": HEAD + RECORD + lines("there")}
+    diff = _report.diff([FRESH])
+    assert diff["before"] == ""
+    head, record, layers = read(diff["after"])
+    assert "render-4" in head and "/srv/ai/guard" in head
+    assert layers == all_there()
+    for word in ("acme/guard", "2.1", "depot", "acme/guard-2.1", R.tag, R.model_uuid, "default", "agent"):
+        assert word in " ".join(record)
 
 
 def test_the_diff_of_a_mount_that_goes():
+    diff = _report.diff([GOING])
+    assert diff["after"] == ""
+    _head, record, layers = read(diff["before"])
+    assert R.tag in " ".join(record)
     # Nobody looks at the storage of what goes.
-    before = HEAD + RECORD + lines("unknown", LAYERS[:1]) + lines("there", LAYERS[1:])
-    assert _report.diff([GOING]) == {"before": before, "after": ""}
+    assert layers == all_there(_0="unknown")
 
 
-def test_the_diff_of_a_record_that_changes():
-    diff = _report.diff([OWNED])
-    assert "ops" in diff["before"] and "ops" not in diff["after"]
-    assert diff["after"].endswith(lines("there"))
+@pytest.mark.parametrize(
+    "was", [{"owner": "ops"}, {"account_uuid": b.OTHER_VM}, {"model_uuid": b.OTHER_VM}, {"intent": "mounting"}], ids=str
+)
+def test_the_diff_of_a_record_that_changes(was):
+    plan = _plan.plan_present(b.host(b.bind(R)), b.running(b.record(**was)), b.wanted())
+    before, after = (read(side) for side in _report.diff([outcome(plan, R)]).values())
+    (value,) = was.values()
+    assert value in " ".join(before[1]) and value not in " ".join(after[1])
+    assert before[2] == after[2] == all_there()
 
 
 def test_the_diff_of_a_vm_that_is_shut_off_is_silent_about_the_rest():
-    assert _report.diff([SHUT_OFF]) == {"before": "", "after": HEAD + RECORD + lines("there", LAYERS[1:2])}
+    assert read(_report.diff([SHUT_OFF])["after"])[2] == {LAYERS[1]: "there"}
 
 
 def test_the_diff_shows_what_is_wrong():
     vm = b.running(R, guest=(b.ROOT, b.in_guest(R, options=b.READ_WRITE)))
     plan = _plan.plan_present(b.host(b.bind(R)), vm, b.wanted())
-    before = _report.diff([outcome(plan, R)])["before"]
-    assert before == HEAD + RECORD + lines("there", LAYERS[:3]) + lines("wrong", LAYERS[3:])
+    before, after = (read(side) for side in _report.diff([outcome(plan, R)]).values())
+    assert (before[2], after[2]) == (all_there(_3="wrong"), all_there())
+    assert before[:2] == after[:2]
 
 
 def test_what_stays_as_it_is_is_not_in_the_diff():
