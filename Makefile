@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 
 .DEFAULT_GOAL := help
-.PHONY: help test checks format pins tree lab demo clean
+.PHONY: help test checks list format pins tree lab demo clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,6 +14,9 @@ test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings o
 
 checks: ## Run all that needs no virtual machine
 	@$(CHECKS) run --without lab
+
+list: ## List the names of the checks
+	@$(CHECKS) list
 
 format: ## Bring the Python sources into the project's format
 	@$(CHECKS) format

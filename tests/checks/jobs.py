@@ -41,15 +41,15 @@ class Progress:
     """Told about each job's start and end; the jobs that run now, with their start."""
 
     def __init__(self) -> None:
-        self.running: dict[str, float] = {}
+        self.running: dict[Job, float] = {}
 
     def started(self, job: Job) -> None:
         """Note that a job runs."""
-        self.running[job.name] = time.monotonic()
+        self.running[job] = time.monotonic()
 
     def ended(self, result: Result) -> None:
         """Note that a job ended."""
-        self.running.pop(result.job.name, None)
+        self.running.pop(result.job, None)
 
     def tick(self) -> None:
         """Be called about once a second."""

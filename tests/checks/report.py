@@ -50,7 +50,7 @@ class Report(Progress):
     def tick(self) -> None:
         """Show what is running."""
         now = time.monotonic()
-        names = ", ".join(f"{name} ({duration(now - start)})" for name, start in self.running.items())
+        names = ", ".join(f"{job.name} ({duration(now - start)})" for job, start in self.running.items())
         if len(self.running) == 1:
             names += self._last_words(*self.running)
         if self._live and names:
@@ -59,11 +59,13 @@ class Report(Progress):
         elif names and now - self._last >= _PULSE:
             self._print(f"        running: {names}")
 
-    def _last_words(self, name: str) -> str:
-        """Return what a job that runs alone said last, since those are the long ones."""
-        path = self._logs / f"{name}.log"
-        lines = path.read_bytes()[-500:].decode(errors="replace").split("\n") if path.exists() else []
-        return f": {lines[-1] or lines[-2]}" if len(lines) > 1 else ""
+    def _last_words(self, job: Job) -> str:
+        """Return what a check that runs alone said last, which for the long ones is the test that runs."""
+        path = self._logs / f"{job.name}.log"
+        if not (job.check and path.exists()):
+            return ""
+        lines = path.read_bytes()[-500:].decode(errors="replace").splitlines()
+        return f": {lines[-1]}" if lines else ""
 
     def _print(self, text: str) -> None:
         self._last = time.monotonic()

@@ -24,15 +24,15 @@ MODEL = "qwen3-tiny"
 FILE = "model.safetensors"
 MEGABYTES = 16
 
-INTRODUCTION = f"""
+INTRODUCTION = """
 modelfleet.kvm brings AI models from shared storage into running virtual machines, read-only, without a restart.
 
 This demo shows it on the real thing. It will
-  1. install Debian packages that are missing:  {{packages}}
-  2. make, in {{cache}},
-     a Python environment with ansible-core, an image of a {{kind}} KVM host and one of a small guest,
+  1. install Debian packages that are missing:  {packages}
+  2. make, in {cache},
+     a Python environment with ansible-core, an image of a {kind} KVM host and one of a small guest,
      about 1 GB, which later demos and tests use again,
-  3. start that host in a container on a bridge of its own ({{bridge}}), and in it a virtual machine,
+  3. start that host in a container on a bridge of its own ({bridge}), and in it a virtual machine,
   4. give the virtual machine two models with the playbook that this collection ships, and take them away again,
   5. stop everything and remove the container and the bridge.
 Nothing else on this machine is touched. The first time takes a few minutes, later ones about one.

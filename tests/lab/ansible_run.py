@@ -73,7 +73,7 @@ class Ansible:
         return self._play([task], ok, **how).of(name)
 
     def each(self, name: str, calls: list[dict[str, Any]], **how: Any) -> dict[str, list[Result]]:
-        """Run one module several times in one play, whatever becomes of each; returns the results of each host in order.
+        """Run one module several times in one play, whatever becomes of each; per host the results in their order.
 
         Every call is made twice, first in check mode.
         """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Model centers on their hosts: every state, four times each (check, do, check again, do again), and what stands in the way."""
+"""Model centers on their hosts: every state four times (check, do, check, do), and what stands in the way."""
 
 from __future__ import annotations
 
@@ -108,15 +108,16 @@ def test_refusals(hosts_with_storage: dict[str, Host], ansible: Ansible) -> None
         ("center_conflict", {"storage_url": URL, "mount_point": "/srv/taken"}),
     ]
     runs = ansible.each("model_center_mount", [{"name": NAME, **options} for _code, options in cases])
-    for host, results in runs.items():
+    for name, results in runs.items():
         codes = [(result.get("error_code"), result["changed"]) for result in results]
-        assert codes == [(code, False) for code, _options in cases for _check in range(2)], host
+        assert codes == [(code, False) for code, _options in cases for _check in range(2)], name
     for host in hosts_with_storage.values():
         host.run(["umount", "/srv/taken"])
         assert host.run(["find", "/etc/systemd/system", "-name", "*zoo*2*"]).stdout == ""
 
 
-def test_secret_in_a_refused_url_is_not_shown(hosts: dict[str, Host], ansible: Ansible) -> None:
+@pytest.mark.usefixtures("hosts")
+def test_secret_in_a_refused_url_is_not_shown(ansible: Ansible) -> None:
     arguments = {"name": NAME, "storage_url": "gopher://user:hunter2@server/models"}
     for result in ansible.module("model_center_mount", arguments, ok=False).values():
         assert "hunter2" not in result["msg"]

@@ -29,7 +29,9 @@ ATTACKS = {
 
 def listing(fleet: Fleet, host: str) -> str:
     """Everything about the model's files that an attack could change."""
-    command = f"cd {MODELS} && find . -printf '%p %y %m %U:%G %s %T@ %n\\n' | sort && find . -type f | sort | xargs -d '\\n' sha256sum"
+    facts = "find . -printf '%p %y %m %U:%G %s %T@ %n\\n' | sort"
+    contents = "find . -type f | sort | xargs -d '\\n' sha256sum"
+    command = f"cd {MODELS} && {facts} && {contents}"
     return fleet.hosts[host].run(["sh", "-c", command]).stdout
 
 

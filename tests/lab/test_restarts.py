@@ -2,20 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Stops, starts, reboots and storage that is gone: the source comes back before the VM starts, or the VM starts without."""
+"""Stops, starts, reboots, storage that is gone: the source is back before the VM starts, or the VM starts without."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 from conftest import Guests
 from fleet import MODELS, Fleet, checksum, guest_checksum
 
-from modelfleet_lab import Host
+from modelfleet_lab import Guest, Host
 
 WEIGHTS = "/models/llama-nano/weights.bin"
 
 
 def assert_right(fleet: Fleet) -> None:
-    """One run brings the model back where it is missing, a second changes nothing, and the guest reads what is right."""
+    """One run brings the model back where it is missing, a second changes nothing, and the guest reads the model."""
     fleet.mount()
     assert not any(result["changed"] for result in fleet.mount().values())
     for guest in fleet.guests.values():
@@ -147,3 +149,17 @@ def test_libvirt_restarted(fleet: Fleet) -> None:
     assert new["changed"]
     for mounts in fleet.info().values():
         assert not any(mount["drift"] for mount in mounts)
+
+
+def test_guest_with_systemd_rebooted(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
+    """A Debian guest with util-linux instead of busybox; the VM's devices survive its reboot, its mount does not."""
+    debian = Fleet(prepared, fleet.ansible, guests(kind="disk"))
+    assert_right(debian)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Guest.reboot, debian.guests.values()))
+    for result in debian.mount().values():
+        assert result["mounts"][0]["actions"] == ["record", "mount_in_guest", "settle_record"]
+    for guest in debian.guests.values():
+        assert guest_checksum(guest, WEIGHTS) == checksum("llama-nano/weights.bin")
+    debian.unmount()
+    assert debian.leftovers() == {}
