@@ -21,7 +21,9 @@ from ._errors import ModelfleetError
 
 SCHEMA_VERSION = 1
 _SECTION = "[X-Modelfleet]"
-# What starts VMs must come after the centers, so that a VM that starts with the host finds its models.
+# What starts VMs must come after the centers, so that a VM that starts with the host finds its models. Without the
+# default dependencies, because a bind that systemd takes for local, of a directory on a network file system, would have
+# to come before local-fs.target and after the network: a cycle, which systemd breaks by dropping some mount.
 _BEFORE = "libvirtd.service virtqemud.service libvirt-guests.service"
 
 
@@ -56,7 +58,10 @@ def render(center: Center) -> str:
 
 [Unit]
 Description=Model center {_escaped(center.name)}
-Before={_BEFORE}
+DefaultDependencies=no
+After=local-fs.target
+Conflicts=umount.target
+Before=umount.target {_BEFORE}
 
 [Mount]
 What={_escaped(mount.what)}

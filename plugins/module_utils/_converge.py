@@ -60,7 +60,9 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
         _wanted.refuse_collisions([dataclasses.replace(mount, vm=mounts[0][1].vm) for _index, mount in mounts])
     with contextlib.ExitStack() as stack:
         if not request.check_mode:
-            stack.enter_context(_locks.held([f"vm-{uuid}" for uuid in vms], request.deadline))
+            centers = {mount.model_center for mount in request.wanted if request.present}
+            held = _locks.held(map(_locks.vm, vms), request.deadline, shared=map(_locks.center, centers))
+            stack.enter_context(held)
         views, broken = observe(vms)
         view = _observed.observe_host(*_interest(request, views, entries), request.planned, request.deadline)
         options = _apply.Options(request.deadline, host.version)

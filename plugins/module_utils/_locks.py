@@ -22,7 +22,9 @@ DIRECTORY = "/run/modelfleet/locks"
 
 
 @contextlib.contextmanager
-def held(names: t.Iterable[str], deadline: float, directory: str = DIRECTORY) -> t.Iterator[None]:
+def held(
+    exclusive: t.Iterable[str], deadline: float, directory: str = DIRECTORY, shared: t.Iterable[str] = ()
+) -> t.Iterator[None]:
     """Hold locks, always taken in the order of their names, so that two runs cannot wait for each other.
 
     The locks end with the process, however it ends, and are not inherited by children.
@@ -36,17 +38,28 @@ def held(names: t.Iterable[str], deadline: float, directory: str = DIRECTORY) ->
     end = time.monotonic() + deadline
     os.makedirs(directory, 0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        for name in sorted(set(names)):
+        modes = {**dict.fromkeys(shared, fcntl.LOCK_SH), **dict.fromkeys(exclusive, fcntl.LOCK_EX)}
+        for name, mode in sorted(modes.items()):
             descriptor = os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, descriptor)
-            _take(descriptor, name, end, deadline)
+            _take(descriptor, mode, name, end, deadline)
         yield
 
 
-def _take(descriptor: int, name: str, end: float, deadline: float) -> None:
+def vm(uuid: str) -> str:
+    """The lock of a VM."""
+    return f"vm-{uuid}"
+
+
+def center(name: str) -> str:
+    """The lock of a model center: shared while its models are mounted, exclusive while it is."""
+    return f"center-{name}"
+
+
+def _take(descriptor: int, mode: int, name: str, end: float, deadline: float) -> None:
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > end:

@@ -164,7 +164,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     with contextlib.ExitStack() as stack:
         wanted(params, None)
         if not check_mode:
-            stack.enter_context(_locks.held([f"center-{_identity.center_uuid(params['name'])}"], timeout))
+            stack.enter_context(_locks.held([_locks.center(params["name"])], timeout))
         units = _centers.units()
         known = _center_mount.find(params["name"], units)
         center = wanted(params, known.center if known else None)

@@ -118,9 +118,10 @@ def _lint_docs(log: Log) -> None:
 
 def _lint_types(log: Log) -> None:
     """Check the plugins by the names they are imported with, then the programs for developers."""
-    mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(places.cache() / "mypy")]
+    cache = places.cache() / "mypy" / places.checkout_id()
+    mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(cache)]
     LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
-    LINT.run(log, [*mypy, "tests/checks", "tests/lab"], places.ROOT, MYPYPATH="tests:tests/lab")
+    LINT.run(log, [*mypy, "tests/checks", "tests/demo", "tests/lab"], places.ROOT, MYPYPATH="tests:tests/lab")
 
 
 def _lint_shell(log: Log) -> None:

@@ -26,30 +26,30 @@ examples:
 """
 
 
-def _build(lab: Lab, options: argparse.Namespace) -> None:
+def _build(options: argparse.Namespace) -> None:
     """Make the images."""
     requirements.demand()
     for name, path in images.ensure_all(options.image or list(images.RECIPES), fresh=options.fresh).items():
         print(f"{name:10} {path}")
 
 
-def _up(lab: Lab, options: argparse.Namespace) -> None:
+def _up(options: argparse.Namespace) -> None:
     """Start hosts."""
-    for host in lab.up(dict(options.host)).values():
+    for host in Lab(options.lab).up(dict(options.host)).values():
         print(f"{host.name:12} {host.kind:10} {host.address}")
 
 
-def _down(lab: Lab, options: argparse.Namespace) -> None:
+def _down(options: argparse.Namespace) -> None:
     """Remove hosts, or the lab."""
-    with step(f"taking down {', '.join(options.host) or f'lab {lab.name}'}"):
-        lab.down(options.host or None)
+    with step(f"taking down {', '.join(options.host) or f'lab {options.lab}'}"):
+        Lab(options.lab).down(options.host or None)
 
 
-def _status(lab: Lab, options: argparse.Namespace) -> None:
+def _status(options: argparse.Namespace) -> None:
     """Print the hosts and their guests."""
-    hosts = lab.hosts()
+    hosts = Lab(options.lab).hosts()
     if not hosts:
-        print(f"lab {lab.name} has no hosts")
+        print(f"lab {options.lab} has no hosts")
         return
     print(f"{'HOST':12} {'KIND':10} {'ADDRESS':15} {'STATE':12} GUESTS")
     with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
@@ -64,15 +64,16 @@ def _status_line(host: Host) -> str:
     return f"{host.name:12} {host.kind:10} {host.address:15} {state:12} {guests or '-'}"
 
 
-def _shell(lab: Lab, options: argparse.Namespace) -> int:
+def _shell(options: argparse.Namespace) -> int:
     """Run a command, or a shell, on a host; returns its status."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return subprocess.run(lab.host(options.host).connection.command(options.command, terminal=terminal)).returncode
+    command = Lab(options.lab).host(options.host).connection.command(options.command, terminal=terminal)
+    return subprocess.run(command, check=False).returncode
 
 
-def _guest(lab: Lab, options: argparse.Namespace) -> None:
+def _guest(options: argparse.Namespace) -> None:
     """Define and start a guest, or remove it."""
-    guest = lab.host(options.host).guest(options.name, options.kind, options.memory, options.ports)
+    guest = Lab(options.lab).host(options.host).guest(options.name, options.kind, options.memory, options.ports)
     if options.remove:
         guest.remove()
         return
@@ -81,24 +82,24 @@ def _guest(lab: Lab, options: argparse.Namespace) -> None:
     print(f"{guest.name} {guest.uuid}")
 
 
-def _console(lab: Lab, options: argparse.Namespace) -> None:
+def _console(options: argparse.Namespace) -> None:
     """Print what a guest, or the host itself, printed on its console."""
-    host = lab.host(options.host)
+    host = Lab(options.lab).host(options.host)
     if options.guest:
         print(host.guest(options.guest).console(), end="")
     else:
         print(host.console_log.read_text(errors="replace"), end="")
 
 
-def _inventory(lab: Lab, options: argparse.Namespace) -> None:
+def _inventory(options: argparse.Namespace) -> None:
     """Print the inventory or its path."""
-    path = lab.inventory_path()
+    path = Lab(options.lab).inventory_path()
     if not path.exists():
-        raise LabError(f"lab {lab.name} is not up")
+        raise LabError(f"lab {options.lab} is not up")
     print(path if options.path else path.read_text(), end="\n" if options.path else "")
 
 
-def _requirements(lab: Lab, options: argparse.Namespace) -> int:
+def _requirements(options: argparse.Namespace) -> int:
     """Print what is missing on this machine; returns 1 when something is."""
     if options.packages:
         print("\n".join(requirements.packages()))
@@ -127,18 +128,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lab", default="lab", metavar="NAME", help="which lab; several may be up (default: lab)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(
-        name: str, action: Callable[[Lab, argparse.Namespace], int | None], text: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, action: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.set_defaults(action=action)
         return added
 
     kinds = ", ".join(images.HOST_KINDS)
     build = command("build", _build, "make the images that are absent (up does this too)")
-    build.add_argument(
-        "image", nargs="*", choices=[*images.RECIPES, []], metavar="IMAGE", help=", ".join(images.RECIPES)
-    )
+    build.add_argument("image", nargs="*", metavar="IMAGE", help=", ".join(images.RECIPES))
     build.add_argument("--fresh", action="store_true", help="make them anew, with the packages of today")
 
     up = command("up", _up, "start hosts; those that run already are left alone")
@@ -177,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of the lab and return the status to exit with."""
     options = _parser().parse_args(arguments)
     try:
-        return options.action(Lab(options.lab), options) or 0
+        return options.action(options) or 0
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

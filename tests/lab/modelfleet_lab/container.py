@@ -110,7 +110,7 @@ def running(prefix: str) -> set[str]:
     """Return the names of the machines that start with ``prefix`` and of which something is left."""
     option = f"--machine={prefix}"
     found = find(lambda argv: "systemd-nspawn" in argv and any(word.startswith(option) for word in argv))
-    names = set()
+    names: set[str] = set()
     for pid in found:
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         names.update(word.removeprefix("--machine=") for word in words if word.startswith(option))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-_TRANSLATED_MB = 128
+_TRANSLATED_MB = 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Domain:
         features = _add(root, "features")
         _add(features, "acpi")
         _add(features, "apic")
-        # QEMU's own limit for translated code is a gigabyte for each guest.
+        # QEMU's own limit for translated code is a gigabyte a guest, and the more it holds, the longer reboots take.
         _add(_add(features, "tcg"), "tb-cache", str(_TRANSLATED_MB), unit="MiB")
         _add(root, "on_poweroff", "destroy")
         _add(root, "on_reboot", "restart")

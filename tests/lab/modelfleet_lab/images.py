@@ -98,5 +98,6 @@ def ensure_all(names: Iterable[str], *, fresh: bool = False) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for group in (bases, rest):
         with ThreadPoolExecutor(max_workers=max(1, len(group))) as pool:
-            found.update(zip(group, pool.map(lambda name: ensure(name, fresh=fresh), group)))
+            built = pool.map(lambda name: ensure(name, fresh=fresh), group)
+            found.update(zip(group, built, strict=True))
     return found

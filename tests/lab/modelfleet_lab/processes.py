@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -22,7 +23,9 @@ def run(argv: Sequence[str], *, check: bool = True, timeout: float = 60.0) -> su
     there is no such command.
     """
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+        )
     except subprocess.TimeoutExpired as error:
         raise TimedOut(f"this machine: {' '.join(argv)}: no end within {timeout:g} s") from error
     except FileNotFoundError as error:
@@ -55,10 +58,8 @@ def signal_all(pids: Sequence[int], number: signal.Signals) -> list[int]:
         except ProcessLookupError:
             continue
         descriptors.append(descriptor)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, number)
-        except ProcessLookupError:
-            pass
     return descriptors
 
 

@@ -82,6 +82,13 @@ def _ensure_key(path: Path, comment: str) -> str:
     return path.with_suffix(".pub").read_text()
 
 
+def _succeeds(argv: Sequence[str]) -> bool:
+    """Run a command in silence, in a session of its own, and tell whether its status is 0."""
+    nothing = subprocess.DEVNULL
+    done = subprocess.run(argv, check=False, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+    return done.returncode == 0
+
+
 class Connection:
     """Commands on one host, over one SSH connection that is kept open in the background."""
 
@@ -101,11 +108,9 @@ class Connection:
 
     def _keep(self) -> None:
         """Open the kept connection unless it is open. When that fails, commands connect on their own."""
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        if subprocess.run([*self._ssh, "-O", "check", self._host], **quiet).returncode != 0:
+        if not _succeeds([*self._ssh, "-O", "check", self._host]):
             # In a session of its own, so that a Ctrl-C for the caller does not end what others share.
-            master = [*self._ssh, "-o", "ControlMaster=auto", "-o", "ControlPersist=300", "-N", "-f", self._host]
-            subprocess.run(master, start_new_session=True, **quiet)
+            _succeeds([*self._ssh, "-o", "ControlMaster=auto", "-o", "ControlPersist=300", "-N", "-f", self._host])
 
     def close(self) -> None:
         """Close the kept connection, if there is one."""
@@ -125,10 +130,9 @@ class Connection:
         seconds; the command may still run on the host then.
         """
         self._keep()
-        sent = input.encode() if isinstance(input, str) else input
-        source = {"stdin": subprocess.DEVNULL} if sent is None else {"input": sent}
+        sent = input.encode() if isinstance(input, str) else input or b""
         try:
-            done = subprocess.run(self.command(argv), **source, capture_output=True, timeout=timeout)
+            done = subprocess.run(self.command(argv), check=False, input=sent, capture_output=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise TimedOut(f"host {self._host}: {shlex.join(argv)}: no end within {timeout:g} s") from error
         stdout, stderr = (output.decode(errors="replace") for output in (done.stdout, done.stderr))

@@ -47,12 +47,23 @@ PLANS = {
         ["write_records", f"unmount {PATH}", "detach live", "detach persistent", "unbind", "write_records"],
     ),
 }
+# Parts of a mount that somebody took away: what is missing of it before, and the effects.
+PARTS = {
+    "plug again": (
+        ["live", "guest"],
+        ["write_records", "attach live", "verify", f"mount {PATH}", "write_records"],
+    ),
+    "define again": (["persistent"], ["write_records", "attach persistent", "write_records"]),
+}
+PLANS.update({name: ([R, OTHER], [b.wanted()], effects) for name, (_missing, effects) in PARTS.items()})
 # What undoes an effect, in the order in which it is done.
 UNDO = {
     "write_records": ["write_records"],
     "bind": ["unbind"],
     "unbind": ["bind"],
     "attach live persistent": ["detach live", "detach persistent"],
+    "attach live": ["detach live"],
+    "attach persistent": ["detach persistent"],
     "detach live": ["attach live"],
     "detach persistent": ["attach persistent"],
     "verify": [],
@@ -66,6 +77,8 @@ def start(monkeypatch, name):
     """The world before a plan, and the steps of the plan."""
     records, wanted, _effects = PLANS[name]
     world = World(*records).install(monkeypatch)
+    for part in PARTS.get(name, ((), ()))[0]:
+        del getattr(world.state, part)[PATH if part == "guest" else R.alias]
     host, view = world.host(), world.view()
     plans = [_plan.plan_present(host, view, mount) for mount in wanted]
     plans = plans or _plan.plan_absent(host, view, b.wanted(), set())
@@ -193,6 +206,19 @@ def test_a_file_system_error_has_a_code(monkeypatch):
     monkeypatch.setattr("ansible_collections.modelfleet.kvm.plugins.module_utils._sources.bind", full)
     problem = failing(world, steps)
     assert (problem.code, problem.details["undone"]) == ("storage_error", ["record"])
+
+
+def test_a_source_that_cannot_be_removed_is_an_error_with_a_code(monkeypatch):
+    world, steps = start(monkeypatch, "take down")
+    before = world.snapshot()
+
+    def busy(source):
+        raise OSError(5, "Input/output error", source)
+
+    monkeypatch.setattr("ansible_collections.modelfleet.kvm.plugins.module_utils._sources.unbind", busy)
+    problem = failing(world, steps)
+    assert (problem.code, problem.details["failed_step"]) == ("storage_error", "unbind_source")
+    assert world.state == before
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,9 @@ def test_bytes_that_are_not_unicode_are_no_reason_to_fail():
 
 def test_a_table_that_never_ends_is_given_up():
     agent = Agent(ROOT)
-    agent.guest_file_read = lambda arguments: {"count": 65536, "buf-b64": encoded(b"x" * 65536), "eof": False}
+    agent.guest_file_read = lambda arguments: {"count": 65536, "buf-b64": encoded(ROOT * 1000), "eof": False}
     assert failure(guest(agent).mounts).code == "agent_command_failed"
-    assert len(agent.asked) < 80
+    assert len(agent.asked) < 120
     assert agent.open == 0
 
 
@@ -151,6 +151,13 @@ GARBAGE = {
 def test_garbage_never_looks_like_a_guest_in_which_nothing_is_mounted(what):
     agent = Agent()
     agent.guest_file_read = lambda _arguments: GARBAGE[what]
+    assert failure(guest(agent).mounts).code == "agent_command_failed"
+
+
+def test_a_table_that_breaks_off_is_no_table():
+    agent = Agent()
+    parts = [{"count": 5, "buf-b64": encoded(ROOT), "eof": False}, {"count": 5, "eof": True}]
+    agent.guest_file_read = lambda _arguments: parts.pop(0)
     assert failure(guest(agent).mounts).code == "agent_command_failed"
 
 

@@ -39,8 +39,13 @@ class Effects:
         self.removed = []
         self.log = []
         self.broken = set()
+        self.made = 0
+
+    def make_directories(self):
+        self.made += 1
 
     def bind(self, tree, source):
+        assert self.made, "on a fresh host the directories are not there yet"
         self.bound[source] = {number: path for path, number in TREES.items()}[tree]
 
     def bind_empty(self, source):
@@ -59,7 +64,7 @@ def effects(monkeypatch):
     monkeypatch.setattr(_sources, "bind_empty", done.bind_empty)
     monkeypatch.setattr(_sources, "unbind", done.removed.append)
     monkeypatch.setattr(_sources, "look_at", done.look_at)
-    monkeypatch.setattr(_sources, "make_directories", lambda: None)
+    monkeypatch.setattr(_sources, "make_directories", done.make_directories)
     monkeypatch.setattr(_hook, "_log", done.log.append)
     monkeypatch.setattr(_centers, "units", lambda: [_centers.Unit("", "", b.CENTER)])
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT._replace(mount_point=b.CENTER.mount_point)])

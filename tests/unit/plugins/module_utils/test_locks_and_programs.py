@@ -37,6 +37,12 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     enter(["vm-a"], 0.2, tmp_path)
 
 
+def test_locks_are_for_root_only(tmp_path):
+    enter(["vm-a"], 1, tmp_path / "run" / "locks")
+    assert (tmp_path / "run" / "locks").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "run" / "locks" / "vm-a").stat().st_mode & 0o777 == 0o600
+
+
 def test_another_lock_is_another_matter(tmp_path):
     with _locks.held(["vm-a"], 5, str(tmp_path)):
         enter(["vm-b", "vm-c"], 0.2, tmp_path)

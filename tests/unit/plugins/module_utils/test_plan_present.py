@@ -106,6 +106,11 @@ DUE = {
         dataclasses.replace(b.running(R), persistent_records=()),
         ["settle_record"],
     ),
+    "record only in the persistent XML": (
+        b.host(BIND),
+        dataclasses.replace(b.running(R), live_records=()),
+        ["settle_record"],
+    ),
     "record written at another time": (b.host(BIND), running(records=(b.record(generation=7),)), []),
     "removal left by a killed run": (
         b.host(),

@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is: a VM from its XML, a host from its mount table, and what the two say of a mount."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _centers,
+    _devices,
+    _hook_file,
+    _mountinfo,
+    _observed,
+    _opener,
+    _records,
+    _sources,
+    _virtiofsd,
+)
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+
+R = b.record()
+SOURCE = b.device(R).source
+KEY = _observed.ModelKey("depot", "acme/guard-2.1")
+OTHER = _observed.ModelKey("depot", "ocr")
+
+
+class Vm:
+    """A domain as C(_domain.Vm) gives it."""
+
+    uuid = b.VM
+    name = "render-4"
+
+    def __init__(self, state, live=None, persistent=None):
+        self._state = state
+        self._xml = {False: live, True: persistent}
+
+    def state(self):
+        return self._state
+
+    def persistent(self):
+        return self._xml[True] is not None
+
+    def xml(self, inactive=False):
+        assert self._xml[inactive] is not None
+        return self._xml[inactive]
+
+
+def xml(*records):
+    """The XML of the VM with these records and their devices."""
+    inner = (_records.to_xml(records, b.VM) or "").replace("<mounts ", f"<mounts xmlns='{_records.NAMESPACE}' ", 1)
+    made = (_devices.virtiofs(kept.tag, kept.alias, b.device(kept).source, False) for kept in records)
+    return b.domain_xml("".join(made), more=f"<metadata>{inner}</metadata>")
+
+
+def test_a_running_vm_has_two_descriptions():
+    view = _observed.observe_vm(Vm("running", live=xml(R), persistent=xml()))
+    assert (view.uuid, view.name, view.state, view.running) == (b.VM, "render-4", "running", True)
+    assert (view.live_records, view.persistent_records) == ((R,), ())
+    assert [device.alias for device in view.live.devices] == [R.alias]
+    assert view.persistent.devices == ()
+    assert view.guest is None
+
+
+def test_a_vm_that_is_shut_off_has_no_live_description():
+    view = _observed.observe_vm(Vm("shutoff", persistent=xml(R)))
+    assert (view.live, view.live_records, view.running) == (None, (), False)
+    assert view.persistent_records == (R,)
+
+
+def test_a_transient_vm_has_no_persistent_description():
+    view = _observed.observe_vm(Vm("running", live=xml(R)))
+    assert (view.persistent, view.persistent_records) == (None, ())
+
+
+def test_of_two_records_of_a_mount_the_live_one_counts():
+    live, persistent = b.record(owner="live"), b.record(owner="persistent")
+    view = b.running(live_records=(live,), persistent_records=(persistent,))
+    assert view.records == {R.uuid: live}
+    assert not view.recorded_everywhere(live)
+
+
+# The host
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """A host with a mounted center, and the questions that its storage was asked."""
+    asked = []
+
+    def look_at(center, paths, deadline, clone=False):
+        asked.append((center, tuple(paths)))
+        return [_opener.Found(b.identity(path), 0) for path in paths]
+
+    def look(root, paths, deadline, clone=False):
+        asked.append((root, tuple(paths)))
+        return [_opener.Found((9, 9), 0) for _path in paths]
+
+    center = b.ROOT._replace(mount_point=b.CENTER.mount_point)
+    monkeypatch.setattr(_centers, "units", lambda: [_centers.Unit("", "", b.CENTER)])
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, center, b.bind(R)])
+    monkeypatch.setattr(_sources, "look_at", look_at)
+    monkeypatch.setattr(_sources, "empty_identity", lambda: (7, 7))
+    monkeypatch.setattr(_opener, "look", look)
+    monkeypatch.setattr(_hook_file, "installed", lambda: True)
+    monkeypatch.setattr(_virtiofsd, "serving", dict)
+    return asked
+
+
+TOKEN = SOURCE.rsplit("/", 1)[1]
+
+
+def test_a_host_is_looked_at_once_per_center(looks):
+    host = _observed.observe_host([KEY, OTHER, KEY], {SOURCE: KEY}, {}, 5)
+    assert looks == [
+        ("/mnt/depot", ("acme/guard-2.1", "ocr")),
+        (_sources.VMS_DIRECTORY, (f"{b.VM}/{TOKEN}",)),
+    ]
+    assert host.models == {KEY: b.identity("acme/guard-2.1"), OTHER: b.identity("ocr")}
+    assert (host.bound, host.empty) == ({SOURCE: (9, 9)}, (7, 7))
+    assert (host.prepared, host.centers, host.planned) == (True, {"depot": b.CENTER}, frozenset())
+
+
+def test_a_source_that_is_not_bound_is_not_looked_at(looks):
+    host = _observed.observe_host([KEY], {f"{_sources.VMS_DIRECTORY}/{b.OTHER_VM}/x": KEY}, {}, 5)
+    assert len(looks) == 1
+    assert host.bound == {}
+
+
+def test_storage_that_gave_up_once_is_not_asked_again(looks, monkeypatch):
+    monkeypatch.setattr(_sources, "look_at", lambda *_a, **_o: [_opener.Found(None, errno.ETIMEDOUT)])
+    host = _observed.observe_host([KEY], {SOURCE: KEY}, {}, 5)
+    assert looks == []
+    assert host.models[KEY].code == "storage_timeout"
+
+
+def test_a_center_that_is_not_known_or_not_mounted_has_no_models(looks, monkeypatch):
+    unknown = _observed.ModelKey("other", "x")
+    host = _observed.observe_host([unknown], {}, {}, 5)
+    assert host.models[unknown].code == "center_unknown"
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
+    assert _observed.observe_host([KEY, OTHER], {}, {}, 5).models[OTHER].code == "center_not_mounted"
+    assert looks == []
+
+
+def test_a_planned_center_stands_in_until_it_is_there(looks, monkeypatch):
+    planned = {"depot": b.CENTER}
+    host = _observed.observe_host([KEY], {}, planned, 5)
+    assert (host.planned, host.models) == (frozenset(), {KEY: b.identity(KEY.path)})
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
+    host = _observed.observe_host([KEY], {}, planned, 5)
+    assert (host.planned, host.models, host.centers) == (frozenset({"depot"}), {}, planned)
+
+
+# Layers
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "right"),
+        ({"models": {}}, "unknown"),
+        ({"models": {KEY: ModelfleetError("storage_timeout", "x")}}, "unknown"),
+        # The model cannot be seen, but what is bound can: it is the empty directory.
+        ({"models": {}, "bound": {SOURCE: (7, 7)}}, "wrong"),
+        ({"models": {KEY: ModelfleetError("storage_error", "x")}, "bound": {SOURCE: (7, 7)}}, "wrong"),
+        ({"models": {}, "bound": {SOURCE: (7, 7)}, "empty": None}, "unknown"),
+        ({"bound": {SOURCE: (7, 7)}}, "wrong"),
+        ({"bound": {}}, "wrong"),
+        ({"mounts": (b.ROOT,)}, "missing"),
+        ({"mounts": (b.ROOT, b.bind(R, options={"ro", "nosuid"}))}, "wrong"),
+    ],
+)
+def test_the_truth_about_a_source(changes, expected):
+    host = b.host(b.bind(R), **{"empty": (7, 7), **changes})
+    assert _observed.layers(host, b.running(R), R).source == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errno.EXDEV, "source_outside_center"),
+        (errno.ELOOP, "source_outside_center"),
+        (errno.ENOENT, "source_missing"),
+        (errno.ENOTDIR, "source_missing"),
+        (errno.ETIMEDOUT, "storage_timeout"),
+        (errno.EIO, "storage_error"),
+        (errno.ESTALE, "storage_error"),
+        (99999, "storage_error"),
+    ],
+)
+def test_every_reason_has_a_code(error, code):
+    problem = _observed.source_error(b.CENTER, "ocr", _opener.Found(None, error))
+    assert problem.code == code
+    assert problem.details["errno"] == errno.errorcode.get(error, str(error))
+    assert (problem.details["center"], problem.details["path"]) == ("depot", "ocr")
