@@ -147,7 +147,8 @@ def plan(state: str, center: _centers.Center, view: View, previous: t.Optional[V
     """
     actions: list[Step] = []
     if previous is not None and previous.ours is not None:
-        actions += [Step(action, previous.unit.name, previous.ours.center) for action in _absent(previous, center)]
+        leave = _unmounted if state == UNMOUNTED else _absent
+        actions += [Step(action, previous.unit.name, previous.ours.center) for action in leave(previous, center)]
     here = {MOUNTED: _mounted, UNMOUNTED: _unmounted, ABSENT: _absent}[state]
     return actions + [Step(action, view.unit.name, center) for action in here(view, center)]
 
@@ -232,22 +233,25 @@ def _verify(center: _centers.Center, deadline: float) -> None:
 
 
 def _put_back(view: View, center: _centers.Center, timeout: float) -> None:
-    path = os.path.join(_systemd.UNIT_DIRECTORY, view.unit.name)
-    # Best effort: the failure that led here is the one to report.
-    with contextlib.suppress(ModelfleetError):
-        if view.mount is None:
-            _systemd.call("stop", view.unit.name, timeout)
-        if view.ours is None:
-            _systemd.call("disable", view.unit.name, timeout)
-            _file_system(os.unlink, path)
-        else:
-            _file_system(_write, path, view.ours.text)
-        _systemd.call("daemon-reload", timeout=timeout)
-        if view.mount is not None:
-            _systemd.call("restart", view.unit.name, timeout)
+    """Back to how it was, as far as it goes: the failure that led here is the one to report."""
+    name = view.unit.name
+    path = os.path.join(_systemd.UNIT_DIRECTORY, name)
+    attempts: list[t.Callable[[], None]] = []
+    if view.mount is None:
+        attempts.append(lambda: _systemd.call("stop", name, timeout))
+    if view.ours is None:
+        attempts += [lambda: _systemd.call("disable", name, timeout), lambda: os.unlink(path)]
+    else:
+        text = view.ours.text
+        attempts.append(lambda: _write(path, text))
+    attempts.append(lambda: _systemd.call("daemon-reload", timeout=timeout))
+    if view.mount is not None:
+        attempts.append(lambda: _systemd.call("restart", name, timeout))
     if not view.directory:
-        with contextlib.suppress(OSError):
-            os.rmdir(center.mount_point)
+        attempts.append(lambda: os.rmdir(center.mount_point))
+    for attempt in attempts:
+        with contextlib.suppress(ModelfleetError, OSError):
+            attempt()
 
 
 def _write(path: str, text: str) -> None:
