@@ -17,7 +17,7 @@ from . import artifact, places, tree
 from .environments import Environment
 from .jobs import Job
 from .node import Debian13, Here
-from .process import Log
+from .process import CheckError, Log
 
 LINT = Environment("lint")
 IMPORTER = Environment("importer")
@@ -138,8 +138,12 @@ def _package_build(log: Log) -> None:
 
 
 def _package_import(log: Log) -> None:
+    """Import the archive as Galaxy does, and take its warnings for failures, which Galaxy does not."""
     command = ["python", "-m", "galaxy_importer.main", str(_tarball())]
     IMPORTER.run(log, command, _dist(), GALAXY_IMPORTER_CHECK_REQUIRED_TAGS="1")
+    warnings = [line for line in log.path.read_text(encoding="utf-8").splitlines() if line.startswith("WARNING")]
+    if warnings:
+        raise CheckError(f"{len(warnings)} warnings, the first: {warnings[0]}")
 
 
 def _dist() -> Path:

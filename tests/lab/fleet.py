@@ -42,25 +42,23 @@ def guest_checksum(guest: Guest, path: str) -> str:
 
 
 def leftovers(guest: Guest, host: Host) -> dict[str, Any]:
-    """Everything of ours that is still in or about a VM, layer by layer; all empty when it is clean."""
-    found = {}
-    for name, xml in (("live", guest.xml()), ("persistent", guest.xml(inactive=True))):
+    """Everything of ours that is still in or about a VM, layer by layer; nothing when it is clean."""
+    found: dict[str, Any] = {}
+    live = guest.xml()
+    for name, xml in (("live", live), ("persistent", guest.xml(inactive=True))):
         found[f"{name} devices"] = [item.get("dir") for item in xml.findall("devices/filesystem/target")]
         found[f"{name} records"] = [item.tag for item in xml.findall("metadata/{urn:modelfleet:kvm}mounts")]
-    if guest.state() == "running" and any(
-        target.get("state") == "connected" for target in guest.xml().findall("devices/channel/target")
-    ):
-        table = guest.run(["cat", "/proc/mounts"]).stdout.splitlines()
-        found["guest mounts"] = [line for line in table if " virtiofs " in line]
-    processes = host.run(["ps", "-eo", "args"]).stdout.splitlines()
-    found["virtiofsd"] = [line for line in processes if "virtiofsd" in line and guest.uuid in line]
-    found["binds"] = [
-        line for line in host.run(["cat", "/proc/self/mountinfo"]).stdout.splitlines() if guest.uuid in line
-    ]
-    found["directories"] = host.run(
-        ["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False
-    ).stdout.splitlines()
+    if guest.state() == "running" and live.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is not None:
+        found["guest mounts"] = mentioning(" virtiofs ", guest.run(["cat", "/proc/mounts"]).stdout)
+    found["virtiofsd"] = mentioning(guest.uuid, mentioning("virtiofsd", host.run(["ps", "-eo", "args"]).stdout))
+    found["binds"] = mentioning(guest.uuid, host.run(["cat", "/proc/self/mountinfo"]).stdout)
+    found["directories"] = host.run(["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False).stdout
     return {what: items for what, items in found.items() if items}
+
+
+def mentioning(text: str, lines: str) -> str:
+    """The lines that a text stands in."""
+    return "\n".join(line for line in lines.splitlines() if text in line)
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,7 @@ def running(prefix: str) -> set[str]:
 
 def shut_down(machine: str, seconds: float) -> bool:
     """Have the system of a machine shut down in order; False when it has not done so within ``seconds``."""
-    nspawn = [pid for pid in _supervised(machine) if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd-nspawn"]
-    signalled = signal_all(nspawn, signal.SIGTERM)
-    watched = [os.pidfd_open(pid) for pid in _supervised(machine)]
-    return wait_gone(signalled + watched, seconds)
+    return wait_gone(signal_all(_supervised(machine), signal.SIGTERM), seconds)
 
 
 def end(machine: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,12 @@ from .polling import wait_until
 from .ssh import Connection, SshFiles
 from .state import LabState
 
-_BOOT_SECONDS = 120.0
-_SHUTDOWN_SECONDS = 60.0
+# systemd gives up on a service that does not stop after 90 s (a libvirtd that is told to stop while it starts is one).
+_BOOT_SECONDS = 180.0
+_SHUTDOWN_SECONDS = 120.0
 _CONSOLE_LINES = 25
+# What systemd sends to a terminal beside text: colours, movements.
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x09\x0b-\x1f]")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 # Answers once systemd has finished booting (whether or not all went well) and libvirt answers requests.
@@ -97,10 +101,10 @@ class Host:
 
     def _console_tail(self) -> str:
         """Return the end of the console log, to be added to an error's text."""
-        try:
-            lines = self.console_log.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
+        if not self.console_log.exists():
             return ""
+        text = _CONTROL.sub("", self.console_log.read_text(errors="replace"))
+        lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([f"\n--- end of {self.console_log}", *lines[-_CONSOLE_LINES:]])
 
     def stop(self) -> None:

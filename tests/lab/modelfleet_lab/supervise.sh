@@ -5,9 +5,15 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
-while :; do
+
+# SIGTERM means that a reboot that is under way shall end as a shutdown.
+ending=
+trap 'ending=yes' TERM
+
+# 133 is the status with which systemd-nspawn says that the system inside asked for a reboot.
+status=133
+while [ $status -eq 133 ] && [ -z "$ending" ]; do
     "$@"
     status=$?
-    # The status with which systemd-nspawn says that the system inside asked for a reboot.
-    [ $status -eq 133 ] || exit $status
 done
+exit $status

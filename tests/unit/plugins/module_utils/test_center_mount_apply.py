@@ -31,7 +31,7 @@ class Host:
         monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(self.units))
         monkeypatch.setattr(_systemd, "call", self.call)
         monkeypatch.setattr(_mountinfo, "read", list)
-        monkeypatch.setattr(_center_mount, "_is_right", lambda *_arguments: self.right)
+        monkeypatch.setattr(_center_mount, "_is_right", lambda *_arguments: self.calls.append("look") or self.right)
 
     def call(self, verb, unit=None, timeout=120, code="systemd_error"):
         self.calls.append(verb)
@@ -71,7 +71,7 @@ def failure(host, view):
 
 def test_a_center_is_mounted_and_enabled(host):
     host.apply("mounted", host.view())
-    assert host.calls == ["daemon-reload", "enable", "start"]
+    assert host.calls == ["daemon-reload", "enable", "start", "look"]
     assert host.text() == _centers.render(host.center)
     assert (host.units / UNIT).stat().st_mode & 0o777 == 0o644
     assert [path.name for path in host.units.iterdir()] == [UNIT]
