@@ -134,10 +134,15 @@ class _Run:
 
     def _bind(self, record: _records.Record) -> Undo:
         path = _sources.path(self._vm.uuid, record.uuid)
-        replaced = self._host.bind(path)
-        self._bind_model(record, path)
-        if replaced is None:
+        if self._host.bind(path) is None:
+            self._bind_model(record, path)
             return lambda: _sources.unbind(path)
+        try:
+            self._bind_model(record, path)
+        except ModelfleetError:
+            # The device that the steps before took away comes back, and must find what it showed.
+            self._bind_again(record, path)
+            raise
         return lambda: self._bind_again(record, path)
 
     def _unbind(self, record: _records.Record) -> Undo:
@@ -150,11 +155,11 @@ class _Run:
 
     def _bind_model(self, record: _records.Record, path: str) -> None:
         center = self._host.centers[record.model_center_name]
-        found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, clone=True)[0]
-        if found.tree < 0:
-            raise source_error(center, record.model_path, found)
         try:
             _sources.make_directories()
+            found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, clone=True)[0]
+            if found.tree < 0:
+                raise source_error(center, record.model_path, found)
             _sources.bind(found.tree, path)
         except OSError as problem:
             raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None

@@ -64,9 +64,9 @@ class Step(t.NamedTuple):
     center: _centers.Center
 
 
-def find(name: str, units: t.Iterable[_centers.Unit]) -> t.Optional[_centers.Unit]:
-    """The unit of the center of a name."""
-    return next((unit for unit in units if unit.center.name == name), None)
+def find(name: str, units: t.Iterable[_centers.Unit], other_than: str = "") -> t.Optional[_centers.Unit]:
+    """The unit of the center of a name, at another mount point than one."""
+    return next((unit for unit in units if unit.center.name == name and unit.center.mount_point != other_than), None)
 
 
 def observe(center: _centers.Center, wanted: bool, units: t.Sequence[_centers.Unit], deadline: float) -> View:
@@ -145,12 +145,13 @@ def plan(state: str, center: _centers.Center, view: View, previous: t.Optional[V
     Args:
         previous: the same center where it was before, when its mount point moves.
     """
-    actions: list[Step] = []
-    if previous is not None and previous.ours is not None:
-        leave = _unmounted if state == UNMOUNTED else _absent
-        actions += [Step(action, previous.unit.name, previous.ours.center) for action in leave(previous, center)]
     here = {MOUNTED: _mounted, UNMOUNTED: _unmounted, ABSENT: _absent}[state]
-    return actions + [Step(action, view.unit.name, center) for action in here(view, center)]
+    steps = [Step(action, view.unit.name, center) for action in here(view, center)]
+    if previous is not None and previous.ours is not None:
+        # The old place goes last: when the new one cannot be mounted, the old one is still there.
+        leave = _unmounted if state == UNMOUNTED else _absent
+        steps += [Step(action, previous.unit.name, previous.ours.center) for action in leave(previous, center)]
+    return steps
 
 
 def _mounted(view: View, center: _centers.Center) -> list[str]:
@@ -192,15 +193,16 @@ def apply(steps: list[Step], view: View, timeout: float) -> None:
     Raises:
         ModelfleetError: C(center_mount_failed) and what the storage or systemd said.
     """
-    try:
-        for step in steps:
+    rewritten = any(step.action == WRITE_UNIT for step in steps)
+    for step in steps:
+        try:
             _do(step, timeout)
             if step.action in (MOUNT, REMOUNT):
                 _verify(step.center, timeout)
-    except ModelfleetError:
-        if any(step.action == WRITE_UNIT for step in steps):
-            _put_back(view, steps[-1].center, timeout)
-        raise
+        except ModelfleetError:
+            if rewritten and step.unit == view.unit.name:
+                _put_back(view, step.center, timeout)
+            raise
 
 
 def _do(step: Step, timeout: float) -> None:

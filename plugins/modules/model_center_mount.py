@@ -29,7 +29,7 @@ options:
     required: true
   uuid:
     description:
-      - UUID of the model center. Derived from O(name) when not given, the same on every host.
+      - UUID of the model center. Derived from O(name) when it was never given, the same on every host.
     type: str
   storage_url:
     description:
@@ -149,13 +149,20 @@ def wanted(params: dict[str, t.Any], known: t.Optional[_centers.Center]) -> _cen
     mount_point = params["mount_point"] or f"/var/lib/modelfleet/centers/{name}"
     center = _centers.Center(
         name=name,
-        uuid=_input.uuid("uuid", params["uuid"]) if params["uuid"] else _identity.center_uuid(name),
+        uuid=_uuid(params["uuid"], name, known),
         storage_url=_storage.check(url) if url else "",
         mount_point=_input.mount_point("mount_point", mount_point),
         read_only=params["read_only"],
     )
     # What goes away goes from where it is, whatever the options say.
     return center if params["state"] == _center_mount.MOUNTED or known is None else known
+
+
+def _uuid(given: t.Optional[str], name: str, known: t.Optional[_centers.Center]) -> str:
+    # A UUID that was given once stays: the records of VMs name the center by it.
+    if given:
+        return _input.uuid("uuid", given)
+    return known.uuid if known else _identity.center_uuid(name)
 
 
 def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -169,9 +176,8 @@ def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
         known = _center_mount.find(params["name"], units)
         center = wanted(params, known.center if known else None)
         view = _center_mount.observe(center, state == _center_mount.MOUNTED, units, timeout)
-        previous = None
-        if known is not None and known.center.mount_point != center.mount_point:
-            previous = _center_mount.observe(known.center, False, units, timeout)
+        moved = _center_mount.find(center.name, units, other_than=center.mount_point)
+        previous = _center_mount.observe(moved.center, False, units, timeout) if moved else None
         steps = _center_mount.plan(state, center, view, previous)
         if not check_mode:
             _center_mount.apply(steps, view, timeout)

@@ -63,8 +63,8 @@ def test_states(hosts_with_storage: dict[str, Host], ansible: Ansible) -> None:
         ansible,
         moved,
         [
-            *["unmount", "disable_unit", "remove_unit", "reload_systemd", "remove_mount_point"],
             *["make_mount_point", "write_unit", "reload_systemd", "enable_unit", "mount"],
+            *["unmount", "disable_unit", "remove_unit", "reload_systemd", "remove_mount_point"],
         ],
     )
     for host in hosts_with_storage.values():

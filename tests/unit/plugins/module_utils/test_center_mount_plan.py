@@ -109,10 +109,10 @@ MOVED = dataclasses.replace(CENTER, mount_point="/mnt/elsewhere")
 ELSEWHERE = dataclasses.replace(NOTHING, unit=UNKNOWN._replace(name="mnt-elsewhere.mount"))
 
 
-def test_a_center_that_moves_goes_from_its_old_place_first():
+def test_a_center_that_moves_goes_from_its_old_place_last():
     steps = _center_mount.plan(_center_mount.MOUNTED, MOVED, ELSEWHERE, RIGHT)
-    assert actions(steps) == OFF_AND_REMOVE + ALL
-    old, new = steps[: len(OFF_AND_REMOVE)], steps[len(OFF_AND_REMOVE) :]
+    assert actions(steps) == ALL + OFF_AND_REMOVE
+    new, old = steps[: len(ALL)], steps[len(ALL) :]
     assert {(step.unit, step.center) for step in old} == {(UNIT, CENTER)}
     assert {(step.unit, step.center) for step in new} == {("mnt-elsewhere.mount", MOVED)}
 
@@ -134,3 +134,4 @@ def test_a_center_is_found_by_its_name():
     units = [unit(dataclasses.replace(CENTER, name="a")), unit()]
     assert _center_mount.find("depot", units) is units[1]
     assert _center_mount.find("other", units) is None
+    assert _center_mount.find("depot", units, other_than=CENTER.mount_point) is None
