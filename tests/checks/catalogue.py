@@ -50,12 +50,12 @@ def _jobs() -> list[Job]:
     return [
         Job("image-debian13", lambda log: _build_images(log, "debian13"), check=False),
         Job("env-control", OLD.ensure, check=False),
+        Job("images", _build_images, needs=("image-debian13",), check=False),
         Job("env-control-new", lambda log: new().ensure(log), needs=("image-debian13",), check=False),
         Job("env-lint", LINT.ensure, check=False),
         Job("env-importer", IMPORTER.ensure, check=False),
         Job("sanity-2.19", lambda log: _ansible_test(log, OLD, "sanity"), needs=old),
         Job("sanity-2.21", lambda log: _ansible_test(log, new(), "sanity"), needs=newest),
-        Job("images", _build_images, needs=("image-debian13",), check=False),
         Job("lint-ansible", _lint_ansible, needs=lint),
         Job("lint-docs", _lint_docs, needs=lint),
         Job("lint-changelog", lambda log: LINT.run(log, ["antsibull-changelog", "lint"], _collection()), needs=lint),
@@ -70,8 +70,8 @@ def _jobs() -> list[Job]:
         Job("package-build", _package_build, needs=old),
         Job("package-import", _package_import, needs=("env-importer", "package-build")),
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
-        Job("lab-2.19", lambda log: _pytest(log, "tests/lab"), needs=(*old, "images"), alone=True),
-        Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), alone=True),
+        Job("lab-2.19", lambda log: _pytest(log, "tests/lab"), needs=(*old, "images"), lane="lab"),
+        Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), lane="lab"),
     ]
 
 

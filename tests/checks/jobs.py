@@ -18,13 +18,17 @@ from .process import CheckError, Log, interrupt
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work: a check, or a preparation that checks need."""
+    """One piece of work: a check, or a preparation that checks need.
+
+    Jobs of the same lane run one after the other; they use something there is one of, and mostly wait for it, so that
+    a lane does not count among the workers.
+    """
 
     name: str
     run: Callable[[Log], None]
     needs: tuple[str, ...] = ()
     check: bool = True
-    alone: bool = False
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def run(jobs: Sequence[Job], logs: Path, workers: int, progress: Progress) -> li
     waiting = list(jobs)
     results: dict[str, Result] = {}
     running: dict[Future[Result], Job] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers + len({job.lane for job in jobs if job.lane})) as pool:
         try:
             while waiting or running:
                 for job in list(waiting):
@@ -71,7 +75,7 @@ def run(jobs: Sequence[Job], logs: Path, workers: int, progress: Progress) -> li
                     if broken:
                         future: Future[Result] = Future()
                         future.set_result(Result(job, 0.0, None, f"needs {broken}, which failed"))
-                    elif len(running) < workers and _ready(job, results, running.values()):
+                    elif _has_room(job, running.values(), workers) and all(name in results for name in job.needs):
                         progress.started(job)
                         future = pool.submit(_run, job, logs / f"{job.name}.log")
                     else:
@@ -91,10 +95,10 @@ def run(jobs: Sequence[Job], logs: Path, workers: int, progress: Progress) -> li
     return [results[job.name] for job in jobs]
 
 
-def _ready(job: Job, results: Collection[str], running: Collection[Job]) -> bool:
-    if any(other.alone for other in running) or (job.alone and running):
-        return False
-    return all(name in results for name in job.needs)
+def _has_room(job: Job, running: Collection[Job], workers: int) -> bool:
+    if job.lane:
+        return all(other.lane != job.lane for other in running)
+    return sum(not other.lane for other in running) < workers
 
 
 def _run(job: Job, path: Path) -> Result:

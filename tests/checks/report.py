@@ -60,7 +60,7 @@ class Report(Progress):
             self._print(f"        running: {names}")
 
     def _last_words(self, job: Job) -> str:
-        """Return what a check that runs alone said last, which for the long ones is the test that runs."""
+        """Return what the only check that runs said last, which for the long ones is the test that runs."""
         path = self._logs / f"{job.name}.log"
         if not (job.check and path.exists()):
             return ""

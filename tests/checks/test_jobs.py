@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -52,21 +53,25 @@ def test_preparations_do_not_count_as_checks(tmp_path: Path) -> None:
     assert summary(results, 1.0).splitlines()[-1] == "1 passed, 0 failed"
 
 
-def test_alone_means_alone(tmp_path: Path) -> None:
-    spans: dict[str, tuple[float, float]] = {}
+def test_jobs_of_a_lane_run_one_after_the_other_and_beside_the_rest(tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=10)
+    running: list[str] = []
 
-    def measured(name: str) -> Job:
+    def in_lane(name: str) -> Job:
         def work(_log: Log) -> None:
-            start = time.monotonic()
-            time.sleep(0.05)
-            spans[name] = (start, time.monotonic())
+            running.append(name)
+            assert running == [name]
+            both.wait()
+            running.remove(name)
 
-        return Job(name, work, alone=name.startswith("alone"))
+        return Job(name, work, lane="lab")
 
-    _run(tmp_path, measured("alone-1"), measured("a"), measured("b"), measured("alone-2"), workers=4)
-    for name in ("alone-1", "alone-2"):
-        others = [span for other, span in spans.items() if other != name]
-        assert all(end <= spans[name][0] or start >= spans[name][1] for start, end in others)
+    def beside(_log: Log) -> None:
+        both.wait()
+
+    # The one worker meets each job of the lane in turn, which it can only while that one runs.
+    results = _run(tmp_path, in_lane("lab-1"), in_lane("lab-2"), Job("a", beside), Job("b", beside), workers=1)
+    assert [result.failure for result in results] == [None] * 4
 
 
 def test_a_program_that_fails_or_hangs_fails_the_check(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def prepared(hosts: dict[str, Host], ansible: Ansible) -> dict[str, Host]:
     return hosts
 
 
+@pytest.fixture
+def unprepared(hosts: dict[str, Host], ansible: Ansible) -> dict[str, Host]:
+    """Both hosts as they were before anything of the collection was on them, whatever ran before."""
+    ansible.module("model_center_mount", {"name": "zoo", "state": "absent"})
+    ansible.module("kvm_host_prepare", {"state": "absent"})
+    for host in hosts.values():
+        host.run(["rm", "-rf", "--one-file-system", "/var/lib/modelfleet"])
+    return hosts
+
+
 _numbers = itertools.count(1)
 
 

@@ -33,7 +33,8 @@ def outcome(run: Run) -> dict[str, list[object]]:
     }
 
 
-def test_main_job(hosts: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
+def test_main_job(unprepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
+    hosts = unprepared
     both = guests()
     vm = next(iter(both.values())).name
     variables = {
