@@ -14,7 +14,7 @@ import datetime
 import typing as t
 
 from . import _devices, _domain, _guest, _plan, _records, _sources, _virtiofsd
-from ._errors import ModelfleetError
+from ._errors import ModelfleetError, internal
 from ._observed import HostView, VmView, source_error
 
 Undo = t.Callable[[], None]
@@ -47,11 +47,12 @@ def apply(
     for step in steps:
         try:
             undo.append((step.action, run.do(step)))
-        except ModelfleetError as problem:
+        except Exception as unexpected:  # whatever it is, the VM must not stay half done
+            problem = internal(unexpected, f"VM {view.name}")
             if problem.code != "detach_timeout":
                 problem.details.update(_undo(undo))
             problem.details["failed_step"] = step.action
-            raise
+            raise problem from None
     return run.records
 
 
@@ -60,7 +61,7 @@ def _undo(undo: list[tuple[str, Undo]]) -> dict[str, t.Any]:
     for action, function in reversed(undo):
         try:
             function()
-        except (ModelfleetError, OSError) as problem:
+        except Exception as problem:
             # What is left stands in the record, whose intent was written first and is undone last.
             return {"undone": undone, "undo_failed": {"step": action, "msg": str(problem)}}
         undone.append(action)
@@ -115,8 +116,10 @@ class _Run:
         return lambda: self._store(before)
 
     def _store(self, records: dict[str, _records.Record]) -> None:
-        live, persistent = self._view.live is not None, self._view.persistent is not None
-        self._vm.write_records(records.values(), live, persistent)
+        # It may have been stopped meanwhile; then there is nothing live to write to.
+        live = self._view.live is not None and self._vm.active()
+        if live or self._view.persistent is not None:
+            self._vm.write_records(records.values(), live, self._view.persistent is not None)
         self.records = records
 
     def _stamped(self, record: _records.Record) -> _records.Record:
@@ -134,42 +137,43 @@ class _Run:
 
     def _bind(self, record: _records.Record) -> Undo:
         path = _sources.path(self._vm.uuid, record.uuid)
-        if self._host.bind(path) is None:
-            self._bind_model(record, path)
-            return lambda: _sources.unbind(path)
+        center = self._host.centers[record.model_center_name]
+        # Nothing is touched before the model is at hand.
+        found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, clone=True)[0]
+        if found.tree < 0:
+            raise source_error(center, record.model_path, found)
+        put_back = self._put_back(path)
         try:
-            self._bind_model(record, path)
-        except ModelfleetError:
-            # The device that the steps before took away comes back, and must find what it showed.
-            self._bind_again(record, path)
-            raise
-        return lambda: self._bind_again(record, path)
+            _sources.make_directories()
+            _sources.bind(found.tree, path)
+        except OSError as problem:
+            failure = ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path)
+            failure.details.update(_undo([(_plan.BIND, put_back)]))
+            raise failure from None
+        return put_back
 
     def _unbind(self, record: _records.Record) -> Undo:
         path = _sources.path(self._vm.uuid, record.uuid)
+        put_back = self._put_back(path)
         try:
             _sources.unbind(path)
         except OSError as problem:
             raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
-        return lambda: self._bind_again(record, path)
+        return put_back
 
-    def _bind_model(self, record: _records.Record, path: str) -> None:
-        center = self._host.centers[record.model_center_name]
-        try:
-            _sources.make_directories()
-            found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, clone=True)[0]
-            if found.tree < 0:
-                raise source_error(center, record.model_path, found)
-            _sources.bind(found.tree, path)
-        except OSError as problem:
-            raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
+    def _put_back(self, path: str) -> Undo:
+        """How to have at a source path what is there now, even when its storage has lost it meanwhile."""
+        if self._host.bind(path) is None:
+            return lambda: _sources.unbind(path)
+        tree = _sources.keep(path, self._options.deadline)
 
-    def _bind_again(self, record: _records.Record, path: str) -> None:
-        before = self._view.records.get(record.uuid, record)
-        try:
-            self._bind_model(before, path)
-        except (ModelfleetError, KeyError):
-            _sources.bind_empty(path)
+        def put_back() -> None:
+            if tree < 0:
+                _sources.bind_empty(path)
+                raise ModelfleetError("storage_error", f"VM {self._vm}: {path} could not be brought back", path=path)
+            _sources.bind(tree, path)
+
+        return put_back
 
     # The device
 
@@ -214,10 +218,10 @@ class _Run:
 
     def _mount(self, record: _records.Record) -> Undo:
         self._guest.mount(record.tag, record.mount_path)
-        return lambda: self._guest.unmount(record.mount_path)
+        return lambda: self._guest.unmount(record.tag, record.mount_path)
 
     def _unmount(self, record: _records.Record) -> Undo:
-        self._guest.unmount(record.mount_path)
+        self._guest.unmount(record.tag, record.mount_path)
         return lambda: self._guest.mount(record.tag, record.mount_path)
 
     def _remount(self, record: _records.Record) -> Undo:

@@ -114,9 +114,11 @@ def units(directory: str = _systemd.UNIT_DIRECTORY) -> list[Unit]:
         try:
             with open(path, encoding="utf-8") as file:
                 text = file.read()
-        except (OSError, UnicodeDecodeError):
+            center = parse(path, text)
+        except (OSError, UnicodeDecodeError, ModelfleetError):
+            # One unit that cannot be understood must not stand in the way of the others. To whoever wants its mount
+            # point it is somebody else's.
             continue
-        center = parse(path, text)
         if center is not None:
             found.append(Unit(path, text, center))
     return found

@@ -16,7 +16,7 @@ import typing as t
 
 from . import _apply, _domain, _guest, _locks, _observed, _plan, _records, _sources, _wanted
 from ._centers import Center
-from ._errors import ModelfleetError
+from ._errors import ModelfleetError, internal
 
 # libvirtd serves five requests of one connection at a time (max_client_requests).
 VMS_AT_ONCE = 4
@@ -69,7 +69,7 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
         outcomes: dict[int, list[Outcome]] = {**lost}
         with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE) as pool:
             jobs = [
-                pool.submit(_one_vm, view, vms[uuid], views.get(uuid), broken.get(uuid), mounts, request, options)
+                pool.submit(_isolated, view, vms[uuid], views.get(uuid), broken.get(uuid), mounts, request, options)
                 for uuid, mounts in entries.items()
             ]
             for job in jobs:
@@ -127,7 +127,7 @@ def _interest(
     return models, sources
 
 
-def _one_vm(
+def _isolated(
     host: _observed.HostView,
     vm: _domain.Vm,
     view: t.Optional[_observed.VmView],
@@ -136,14 +136,29 @@ def _one_vm(
     request: Request,
     options: _apply.Options,
 ) -> dict[int, list[Outcome]]:
+    """What becomes of the mounts of one VM, whatever happens."""
+    try:
+        if view is not None:
+            return _one_vm(host, vm, view, entries, request, options)
+    except Exception as unexpected:
+        broken = internal(unexpected, f"VM {vm.name}")
+    return {
+        index: [Outcome(_plan.MountPlan(mount, vm.uuid, vm.name, error=broken), None, False, broken)]
+        for index, mount in entries
+    }
+
+
+def _one_vm(
+    host: _observed.HostView,
+    vm: _domain.Vm,
+    view: _observed.VmView,
+    entries: list[tuple[int, _wanted.Wanted]],
+    request: Request,
+    options: _apply.Options,
+) -> dict[int, list[Outcome]]:
     """Plan and apply all mounts of one VM, as one transaction."""
-    if view is None:
-        return {
-            index: [Outcome(_plan.MountPlan(mount, vm.uuid, vm.name, error=broken), None, False, broken)]
-            for index, mount in entries
-        }
     guest = _guest.Guest(vm.name, vm.agent, request.deadline)
-    if view.running and any(_touches_guest(mount, view, request.present) for _index, mount in entries):
+    if view.running and _needs_guest(view, request, [mount for _index, mount in entries]):
         view = with_guest(view, guest)
     plans: dict[int, list[_plan.MountPlan]] = {}
     going: set[str] = set()
@@ -172,14 +187,22 @@ def with_guest(view: _observed.VmView, guest: _guest.Guest) -> _observed.VmView:
         if view.live is not None and not view.live.agent_channel:
             raise ModelfleetError("agent_unavailable", f"VM {view.name} has no agent channel", vm=view.name)
         return dataclasses.replace(view, guest=tuple(guest.mounts()))
-    except ModelfleetError as problem:
-        return dataclasses.replace(view, guest_error=problem)
+    except Exception as problem:  # what a guest sends must not reach further than this guest
+        return dataclasses.replace(view, guest_error=internal(problem, f"VM {view.name}"))
 
 
-def _touches_guest(mount: _wanted.Wanted, view: _observed.VmView, present: bool) -> bool:
-    if present:
-        return mount.guest == _wanted.AGENT
-    return any(mount.matches(record) and record.guest == _wanted.AGENT for record in view.records.values())
+def _needs_guest(view: _observed.VmView, request: Request, mounts: list[_wanted.Wanted]) -> bool:
+    """Whether the guest must be asked; where it mounts by itself it is asked only when its agent is there."""
+    if request.present and any(mount.guest == _wanted.AGENT for mount in mounts):
+        return True
+    there = view.live is not None and view.live.agent_connected
+    for record in view.records.values():
+        meant = any(
+            mount.uuid(view.uuid) == record.uuid if request.present else mount.matches(record) for mount in mounts
+        )
+        if meant and (there or (record.guest == _wanted.AGENT and not request.present)):
+            return True
+    return False
 
 
 def _outcome(

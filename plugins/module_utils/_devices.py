@@ -44,6 +44,7 @@ class Domain(t.NamedTuple):
     shared_memory: bool
     agent_channel: bool
     free_ports: t.Optional[int]
+    agent_connected: bool = False
 
     def tag_taken(self, tag: str, alias: str) -> bool:
         """Whether a device other than the one with an alias has a tag."""
@@ -56,11 +57,13 @@ class Domain(t.NamedTuple):
 
 def parse(root: ET.Element) -> Domain:
     """Read a domain's XML. `free_ports` is None for machine types whose devices need no PCIe root port."""
+    agent = root.find(f"devices/channel/target[@name='{AGENT_CHANNEL}']")
     return Domain(
         tuple(_device(element) for element in root.findall("devices/filesystem") if _is_virtiofs(element)),
         _shared_memory(root),
-        any(target.get("name") == AGENT_CHANNEL for target in root.findall("devices/channel/target")),
+        agent is not None,
         _free_ports(root),
+        agent is not None and agent.get("state") == "connected",
     )
 
 

@@ -57,6 +57,11 @@ class Vm:
             state, _reason = self._domain.state()
         return _STATES.get(state, "unknown")
 
+    def active(self) -> bool:
+        """Whether it runs, paused or not, so that it has a live XML."""
+        with self._errors():
+            return bool(self._domain.isActive())
+
     def persistent(self) -> bool:
         with self._errors():
             return bool(self._domain.isPersistent())
@@ -91,7 +96,7 @@ class Vm:
         """
         end = time.monotonic() + deadline
         asked = False
-        while True:
+        while self.active():
             device = _by_alias(self.xml(), alias)
             if device is None:
                 return
@@ -155,7 +160,7 @@ class Vm:
         except libvirt.libvirtError as problem:
             code = "agent_unavailable" if problem.get_error_code() in _AGENT_SILENT else "agent_command_failed"
             raise self._failure(code, problem) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ModelfleetError(
                 "agent_command_failed", f"VM {self}: the agent's answer to {command} is not understood", vm=self.name
             ) from None

@@ -92,6 +92,21 @@ CATALOGUE: dict[str, Entry] = {
         "The kernel, libvirt or virtiofsd of the host is missing or too old.",
         "Install what the message names.",
     ),
+    "internal_error": Entry(
+        "Something happened that modelfleet.kvm does not know",
+        "A fault of modelfleet.kvm, or of what it works with.",
+        "Report it with the details; other VMs of the run are not concerned.",
+    ),
+    "hook_in_use": Entry(
+        "VMs of this host need the hook",
+        "VMs have devices of modelfleet.kvm whose sources only the hook can bring back.",
+        "Unmount their models first (state=absent of modelfleet.kvm.vm_model_mount).",
+    ),
+    "not_root": Entry(
+        "This needs root",
+        "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
+        "Connect as root or use become.",
+    ),
     "invalid_input": Entry(
         "An option has a value that cannot be used",
         "A name, path, tag, UUID or URL is malformed or not allowed.",
@@ -228,3 +243,14 @@ class ModelfleetError(Exception):
     def as_result(self) -> dict[str, t.Any]:
         """The shape in which every module reports a failure."""
         return {"error_code": self.code, "msg": self.msg, "details": self.details}
+
+
+def internal(problem: Exception, where: str) -> ModelfleetError:
+    """Any failure as one with a code, so that it stays with the VM that it happened to."""
+    if isinstance(problem, ModelfleetError):
+        return problem
+    origin = problem.__traceback__
+    while origin is not None and origin.tb_next is not None:
+        origin = origin.tb_next
+    line = f"{origin.tb_frame.f_code.co_name}:{origin.tb_lineno}" if origin else ""
+    return ModelfleetError("internal_error", f"{where}: {type(problem).__name__}: {problem}", origin=line)

@@ -107,7 +107,12 @@ class Guest:
             if not _TOO_EARLY.search(done.output) or time.monotonic() > end:
                 raise self._failure("guest_mount_failed", f"{path} cannot be mounted", done)
             time.sleep(0.1)
-        if not is_mounted(_mountinfo.visible(self.mounts(), path), tag):
+        try:
+            right = is_mounted(_mountinfo.visible(self.mounts(), path), tag)
+        except ModelfleetError:
+            self._run(["umount", path])
+            raise
+        if not right:
             self._run(["umount", path])
             raise self._failure("guest_mount_failed", f"{path} was mounted, but does not show the model", done)
 
@@ -120,16 +125,43 @@ class Guest:
         options = ",".join(("remount", *OPTIONS))
         self._require(["mount", "-o", options, path], "guest_mount_failed", f"{path} cannot be remounted read-only")
 
-    def unmount(self, path: str) -> None:
-        """Unmount a path.
+    def unmount(self, tag: str, path: str) -> None:
+        """Unmount a tag from a path.
 
         Raises:
-            ModelfleetError: C(mount_busy), C(guest_unmount_failed), C(agent_unavailable).
+            ModelfleetError: C(mount_busy), also when a container in the guest still has it, C(guest_unmount_failed),
+                C(agent_unavailable).
         """
         done = self._run(["umount", path])
         if done.code != 0:
             busy = "busy" in done.output.lower()
             raise self._failure("mount_busy" if busy else "guest_unmount_failed", f"{path} cannot be unmounted", done)
+        # A process with a mount name space of its own, as containers have, keeps a copy that no umount here reaches.
+        search = [
+            "find",
+            "/proc",
+            "-maxdepth",
+            "2",
+            "-name",
+            "mountinfo",
+            "-exec",
+            "grep",
+            "-lF",
+            f" {tag} ",
+            "{}",
+            "+",
+        ]
+        users = sorted(set(re.findall(r"^/proc/(\d+)/mountinfo$", self._run(search).output, re.MULTILINE)), key=int)
+        if users:
+            self.mount(tag, path)
+            shown = ", ".join(users[:5])
+            raise ModelfleetError(
+                "mount_busy",
+                f"VM {self._name}: {path} is in use in another mount name space of the guest, a container for example,"
+                f" by process {shown}",
+                vm=self._name,
+                guest_processes=[int(pid) for pid in users[:20]],
+            )
 
     def _require(self, command: list[str], code: str, problem: str) -> None:
         done = self._run(command)
@@ -138,7 +170,8 @@ class Guest:
 
     def _run(self, command: list[str]) -> Done:
         end = time.monotonic() + self._deadline
-        arguments = {"path": command[0], "arg": command[1:], "capture-output": True}
+        # Messages are matched, so they must not be in the guest's language.
+        arguments = {"path": "env", "arg": ["LC_ALL=C", *command], "capture-output": True}
         pid = self._ask("guest-exec", arguments, end).get("pid")
         wait = 0.01
         while True:

@@ -16,7 +16,7 @@ import os
 import re
 import typing as t
 
-from . import _domain, _hook, _hook_file, _sources, _systemd, _virtiofsd
+from . import _domain, _hook, _hook_file, _observed, _sources, _systemd, _virtiofsd
 from ._errors import ModelfleetError
 
 # Steps, in the words that results show.
@@ -71,6 +71,22 @@ def require(uri: str) -> None:
     binary = _virtiofsd.binary()
     if not os.access(binary, os.X_OK):
         raise ModelfleetError("host_unsupported", f"virtiofsd is not installed: {binary} cannot be executed")
+
+
+def refuse_in_use(uri: str) -> None:
+    """Refuse to remove the hook while VMs need it: they would not start, or over a plain directory of the host.
+
+    Raises:
+        ModelfleetError: C(hook_in_use), C(libvirt_unavailable).
+    """
+    names = []
+    for vm in _domain.Host(uri).vms():
+        view = _observed.observe_vm(vm)
+        domains = (view.live, view.persistent)
+        if any(device.ours for domain in domains if domain is not None for device in domain.devices):
+            names.append(vm.name)
+    if names:
+        raise ModelfleetError("hook_in_use", f"{len(names)} VMs have models, {names[0]} among them", vms=sorted(names))
 
 
 def plan(present: bool) -> list[str]:

@@ -86,7 +86,8 @@ def read(pid: t.Union[int, str] = "self") -> list[Mount]:
     try:
         with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
             return parse(table.read())
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except OSError:
+        # EINVAL among others: the process is on its way out.
         return []
 
 

@@ -29,7 +29,7 @@ from ._observed import (
     VmView,
     layers,
 )
-from ._wanted import Wanted
+from ._wanted import AGENT, Wanted
 
 # Steps, in the words that results show.
 RECORD = "record"
@@ -176,7 +176,7 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, empty: MountPla
     _refuse_other_uses(vm, record)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
     mounted = _tag_mounted(vm, record)
-    if mounted:
+    if mounted and record.guest == AGENT:
         steps.append(Step(UNMOUNT, dataclasses.replace(record, tag=mounted)))
     if found.live in (RIGHT, WRONG):
         steps.append(Step(DETACH_LIVE, record))
@@ -252,12 +252,13 @@ def _require_settled_state(vm: VmView) -> None:
 
 def _refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
     """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
-    seen = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
+    # Where the guest mounts by itself, unmounting is its part as well.
+    ours = _mountinfo.visible(list(vm.guest or ()), record.mount_path) if record.guest == AGENT else None
     for mount in vm.guest or ():
-        if mount != seen and any(_guest.is_mounted(mount, tag) for tag in _tags(vm, record).union(more)):
+        if mount != ours and any(_guest.is_mounted(mount, tag) for tag in _tags(vm, record).union(more)):
             raise ModelfleetError(
                 "mount_busy",
-                f"VM {vm.name}: the model is mounted once more at {mount.mount_point!a} in the guest",
+                f"VM {vm.name}: the guest has mounted the model by itself at {mount.mount_point!a}",
                 vm=vm.name,
                 mount_path=record.mount_path,
             )

@@ -11,9 +11,20 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 from ._errors import ModelfleetError
+
+
+def require_root() -> None:
+    """Refuse other users, to whom the mount tables of others and our directories look empty.
+
+    Raises:
+        ModelfleetError: C(not_root).
+    """
+    if os.geteuid() != 0:
+        raise ModelfleetError("not_root", f"the module runs as user {os.geteuid()}")
 
 
 def run(command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:

@@ -96,6 +96,11 @@ def unbind(target: str) -> None:
         os.rmdir(os.path.dirname(target))
 
 
+def keep(source: str, deadline: float) -> int:
+    """A descriptor of what is bound at a source path, to bind it again later; -1 when its storage does not answer."""
+    return _opener.look(VMS_DIRECTORY, [os.path.relpath(source, VMS_DIRECTORY)], deadline, clone=True)[0].tree
+
+
 def look_at(center: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[_opener.Found]:
     """Open models below the mount point of a center; `error` is EXDEV for one that is its root or outside of it."""
     root, *found = _opener.look(center, [".", *paths], deadline, clone)

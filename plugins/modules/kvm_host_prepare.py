@@ -25,7 +25,7 @@ options:
   state:
     description:
       - V(present) prepares the host.
-      - V(absent) removes the hook. Models are then missing after the next start of a VM.
+      - V(absent) removes the hook. It is refused while any VM of the host has a model.
     type: str
     choices: [present, absent]
     default: present
@@ -70,6 +70,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _host_prepare,
     _input,
     _locks,
+    _process,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
@@ -80,6 +81,9 @@ def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     timeout = _input.seconds("timeout", params["timeout"])
     if present:
         _host_prepare.require(params["uri"] or _domain.SYSTEM)
+    else:
+        _host_prepare.refuse_in_use(params["uri"] or _domain.SYSTEM)
+    _process.require_root()
     with contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(_locks.held(["host"], timeout))

@@ -135,6 +135,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _identity,
     _input,
     _locks,
+    _process,
     _storage,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -170,6 +171,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     state, timeout = params["state"], _input.seconds("timeout", params["timeout"])
     with contextlib.ExitStack() as stack:
         wanted(params, None)
+        _process.require_root()
         if not check_mode:
             stack.enter_context(_locks.held([_locks.center(params["name"])], timeout))
         units = _centers.units()

@@ -146,6 +146,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _domain,
     _identity,
     _input,
+    _process,
     _report,
     _wanted,
 )
@@ -175,6 +176,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
         deadline=_input.seconds("timeout", params["timeout"]),
     )
+    _process.require_root()
     return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM), request) if request.wanted else []
 
 

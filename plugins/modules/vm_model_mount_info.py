@@ -94,6 +94,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _domain,
     _info,
     _input,
+    _process,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
@@ -101,6 +102,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     params = _input.trimmed(params)
     names = [_input.vm_name(f"vms[{index}]", name or "") for index, name in enumerate(params["vms"] or [])]
+    _process.require_root()
     host = _domain.Host(params["uri"] or _domain.SYSTEM)
     vms = [host.vm(name) for name in names] if params["vms"] is not None else host.vms()
     return {"changed": False, **_info.mounts(host, vms, _input.seconds("timeout", params["timeout"]))}

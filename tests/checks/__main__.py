@@ -70,10 +70,11 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _selected(every: Sequence[jobs.Job], only: tuple[str, ...], without: tuple[str, ...]) -> list[jobs.Job]:
     """Return the checks whose names begin with one of these words, and what they need."""
-    names = {job.name for job in every if job.check and (not only or job.name.startswith(only))}
-    names -= {job.name for job in every if without and job.name.startswith(without)}
-    if not names:
-        raise SystemExit(f"no check is left; there are {', '.join(job.name for job in every if job.check)}")
+    checks = [job.name for job in every if job.check]
+    for word in (*only, *without):
+        if not any(name.startswith(word) for name in checks):
+            raise SystemExit(f"no check is called {word}; there are {', '.join(checks)}")
+    names = {name for name in checks if name.startswith(only or "") and not (without and name.startswith(without))}
     for job in reversed(every):
         if job.name in names:
             names.update(job.needs)

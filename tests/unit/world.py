@@ -137,7 +137,7 @@ class World:
         assert any(found == tag for found, _source in self.state.live.values())
         self.state.guest[path] = (tag, "ro")
 
-    def unmount(self, path):
+    def unmount(self, _tag, path):
         self._effect(f"unmount {path}")
         del self.state.guest[path]
 
@@ -169,6 +169,13 @@ class World:
                 found.append(_opener.Found(b.identity(path), 0, len(self._trees) - 1))
         return found
 
+    def keep(self, source, deadline):
+        self._trees.append(self.state.binds[source])
+        return len(self._trees) - 1
+
+    def active(self):
+        return True
+
     def verify(self, source, vm, deadline):
         self._effect("verify")
         assert source in self.state.binds
@@ -176,6 +183,7 @@ class World:
     def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
         """Stand in for the host's files and daemons."""
         monkeypatch.setattr(_sources, "look_at", self.look_at)
+        monkeypatch.setattr(_sources, "keep", self.keep)
         monkeypatch.setattr(_sources, "bind", self.bind)
         monkeypatch.setattr(_sources, "bind_empty", self.bind_empty)
         monkeypatch.setattr(_sources, "unbind", self.unbind)

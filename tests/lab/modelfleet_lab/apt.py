@@ -56,18 +56,19 @@ def sources(codename: str) -> list[str]:
 
 def collect_keys(directory: Path) -> None:
     """Copy into ``directory`` the keys that this machine trusts for its Debian mirrors, and Debian's own."""
-    wanted = {_ARCHIVE_KEYS} if _ARCHIVE_KEYS.exists() else set()
+    wanted = {_ARCHIVE_KEYS}
     for number, file in enumerate({target.file for target in _targets()}):
-        text = file.read_text()
+        text = re.sub(r"(?m)^\s*#.*\n?", "", file.read_text())
         # One-line sources say [signed-by=FILE,...], deb822 ones say "Signed-By: FILE" or carry the key itself.
         for names in re.findall(r"(?im)(?:^Signed-By:[ \t]*|\bsigned-by=)(/[^\]\n]*)", text):
             wanted.update(Path(name) for name in re.split(r"[,\s]+", names) if name.startswith("/"))
         for index, key in enumerate(re.findall(r"(?s)-----BEGIN PGP.*?-----END PGP[^\n]*", text)):
             plain = "\n".join("" if line.strip() == "." else line.strip() for line in key.splitlines())
             (directory / f"inline-{number}-{index}.asc").write_text(plain + "\n")
-    wanted.update(Path("/etc/apt/trusted.gpg.d").glob("*.gpg"), Path("/etc/apt/trusted.gpg.d").glob("*.asc"))
+    wanted.update(path for path in Path("/etc/apt/trusted.gpg.d").iterdir() if path.suffix in (".asc", ".gpg"))
     for key_file in wanted:
-        shutil.copy(key_file, directory)
+        if key_file.exists():
+            shutil.copy(key_file, directory)
 
 
 def options() -> str:

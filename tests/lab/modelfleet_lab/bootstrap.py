@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import apt
@@ -13,6 +13,13 @@ from .processes import run
 
 _FILES = Path(__file__).parent / "files"
 _SECONDS = 1800.0
+
+# mmdebstrap mounts things into the tree and starts many processes. In namespaces of its own all of that is gone when we
+# are killed, and nothing can be deleted through a mount that was left behind.
+_CONTAINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 
 # Documentation and translations are a third of the size of an image, and nobody reads them here.
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
@@ -24,7 +31,8 @@ def debian_tree(target: Path, codename: str, packages: Sequence[str], *, variant
     ``variant`` is one of mmdebstrap's: ``minbase`` installs, ``extract`` only unpacks the packages and what they
     depend on. Raises CommandFailed with mmdebstrap's words.
     """
-    with tempfile.TemporaryDirectory(prefix="modelfleet-lab-") as scratch:
+    # Beside the tree, where what is left of an interrupted build is looked for.
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=target.parent) as scratch:
         keys = Path(scratch, "keys")
         keys.mkdir()
         apt.collect_keys(keys)
@@ -35,8 +43,7 @@ def debian_tree(target: Path, codename: str, packages: Sequence[str], *, variant
             path.chmod(0o755)
         run(
             [
-                # It ends when we are killed, and ends its own children then.
-                *("setpriv", "--pdeathsig", "TERM"),
+                *_CONTAINED,
                 "mmdebstrap",
                 "--quiet",
                 "--format=directory",
@@ -52,7 +59,8 @@ def debian_tree(target: Path, codename: str, packages: Sequence[str], *, variant
             timeout=_SECONDS,
         )
     # What belongs to the building machine does not stay in the image.
-    (target / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    for name in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/hostname", "etc/resolv.conf"):
+        (target / name).unlink(missing_ok=True)
 
 
 def in_tree(root: Path, *argv: str) -> str:
@@ -65,12 +73,12 @@ def add_files(root: Path, name: str) -> None:
     shutil.copytree(_FILES / name, root, symlinks=True, dirs_exist_ok=True)
 
 
-def files_digest(names: Iterable[str]) -> str:
-    """Return a digest of our file trees: names, modes and contents."""
-    digest = hashlib.sha256()
+def digest(program: str, *names: str) -> str:
+    """Return a digest of a source file of ours and of our file trees ``names``: their names, modes and contents."""
+    total = hashlib.sha256(Path(program).read_bytes())
     for name in names:
         for path in sorted((_FILES / name).rglob("*")):
             if path.is_file():
                 mode = "x" if path.stat().st_mode & 0o100 else "-"
-                digest.update(f"{path.relative_to(_FILES)}\0{mode}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+                total.update(f"{path.relative_to(_FILES)}\0{mode}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()

@@ -11,6 +11,9 @@ import os
 from pathlib import Path
 
 from .mounts import table
+from .polling import wait_until
+
+_REMOVE_SECONDS = 10.0
 
 
 def _hierarchies() -> list[Path]:
@@ -57,7 +60,17 @@ def machines(prefix: str) -> set[str]:
 
 
 def remove(machine: str) -> None:
-    """Remove the groups of a machine, in which no process may be left."""
-    for hierarchy in _hierarchies():
-        for group in _below(hierarchy / machine):
-            group.rmdir()
+    """Remove the groups of a machine, in which no process may be left; raises TimedOut when they cannot be removed."""
+    # The kernel may need a moment more for processes that have just ended.
+    wait_until(f"control groups of {machine} removed", _REMOVE_SECONDS, lambda: _try_remove(machine))
+
+
+def _try_remove(machine: str) -> bool:
+    """Remove the groups of a machine; False when the kernel still holds one."""
+    try:
+        for hierarchy in _hierarchies():
+            for group in _below(hierarchy / machine):
+                group.rmdir()
+    except OSError:
+        return False
+    return True

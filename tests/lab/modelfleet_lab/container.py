@@ -13,9 +13,11 @@ from pathlib import Path
 
 from . import cgroups, mounts
 from .paths import images_dir
-from .processes import find, kill, run, signal_all, wait_gone
+from .processes import arguments, children, find, kill, run, signal_all, wait_gone, watch
 
 _SUPERVISE = Path(__file__).with_name("supervise.sh")
+_TIDY_SECONDS = 5.0
+
 # Where systemd-nspawn keeps directories named after machines; it leaves them behind when it is killed.
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 _BOUND_IMAGES = "/var/lib/modelfleet-lab/images"
@@ -33,9 +35,8 @@ def _machine_runs_systemd() -> bool:
 
 def _devices() -> list[str]:
     """Return the devices that a host gets beside the usual ones: FUSE and the loop devices."""
-    return [
-        str(path) for path in (Path("/dev/fuse"), Path("/dev/loop-control"), *sorted(Path("/dev").glob("loop[0-9]*")))
-    ]
+    loops = (*Path("/dev").glob("loop-control"), *sorted(Path("/dev").glob("loop[0-9]*")))
+    return ["/dev/fuse", *map(str, loops)]
 
 
 def _nspawn(machine: str, hostname: str, root: Path, bridge: str, hosts_file: Path) -> list[str]:
@@ -112,8 +113,8 @@ def running(prefix: str) -> set[str]:
     found = find(lambda argv: "systemd-nspawn" in argv and any(word.startswith(option) for word in argv))
     names: set[str] = set()
     for pid in found:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        names.update(word.removeprefix("--machine=") for word in words if word.startswith(option))
+        names.update(word.removeprefix("--machine=") for word in arguments(pid) if word.startswith(option))
+    names.update(directory.name for directory in _NSPAWN_RUN.glob(f"*/{prefix}*"))
     return names | cgroups.machines(prefix)
 
 
@@ -123,10 +124,17 @@ def shut_down(machine: str, seconds: float) -> bool:
 
 
 def end(machine: str) -> None:
-    """End a machine at once, as a power cut would, and remove its control groups; does nothing when it is gone."""
-    # The supervisor goes first: it would take the end of systemd-nspawn for a shutdown, but must not see a reboot.
-    for pid in _supervised(machine):
-        kill([pid])
+    """End a machine at once, as a power cut would, and remove what it leaves; does nothing when it is gone."""
+    pids = _supervised(machine)
+    # The supervisor goes first, which would otherwise start the machine again where it is just rebooting.
+    supervisors = [pid for pid in pids if arguments(pid)[:1] == ["sh"]]
+    kill(supervisors)
+    # Without its child, the machine's init, systemd-nspawn tidies up and ends.
+    nspawns = [pid for pid in pids if pid not in supervisors]
+    watched = watch(nspawns)
+    kill([child for pid in nspawns for child in children(pid)])
+    if not wait_gone(watched, _TIDY_SECONDS):
+        kill(_supervised(machine))
     for directory in _NSPAWN_RUN.glob(f"*/{machine}"):
         mounts.unmount_below(directory)
         directory.rmdir()

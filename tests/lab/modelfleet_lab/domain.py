@@ -56,9 +56,9 @@ class Domain:
 
     def _boot(self, root: ElementTree.Element) -> None:
         """Add the machine type, the kernel and its command line."""
-        words = ["console=ttyS0", "mitigations=off", f"hostname={self.name}"]
+        words = ["console=ttyS0", "mitigations=off", f"systemd.hostname={self.name}"]
         if self.disk:
-            words.append("root=/dev/vda")
+            words += ["root=/dev/vda", f"systemd.machine_id={self.uuid.hex}"]
         system = _add(root, "os")
         _add(system, "type", "hvm", arch="x86_64", machine="q35")
         _add(system, "kernel", self.kernel)

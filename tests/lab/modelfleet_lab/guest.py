@@ -86,18 +86,17 @@ class Guest:
         return self._virsh("domstate", self.name, check=False).strip() or "undefined"
 
     def define(self) -> None:
-        """Define the guest, with a fresh disk if its kind has one; replaces an older definition."""
-        kernel = images.ensure("tiny")
-        inside = container.images_inside()
+        """Define the guest, which must be off, with a fresh disk if its kind has one."""
+        image = f"{container.images_inside()}/{images.ensure(self.kind).name}"
         if self._disk:
-            base = f"{inside}/{images.ensure(self.kind).name}/root.img"
-            self.host.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", self._disk])
+            backing = ["-b", f"{image}/root.img", "-F", "raw"]
+            self.host.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, self._disk])
         domain = Domain(
             name=self.name,
             uuid=uuids.UUID(self.uuid),
             memory_mb=self.memory_mb,
-            kernel=f"{inside}/{kernel.name}/vmlinuz",
-            initrd=f"{inside}/{kernel.name}/initrd",
+            kernel=f"{image}/vmlinuz",
+            initrd=f"{image}/initrd",
             console_log=self._console_log,
             disk=self._disk,
             spare_ports=self._ports,
@@ -227,23 +226,25 @@ class Guest:
         request: dict[str, Any] = {"execute": command}
         if arguments:
             request["arguments"] = arguments
-        # Through standard input: an argument could be too short for what a command sends.
+        # Through standard input, so that nothing on the way has to be quoted twice.
         script = f'virsh --quiet qemu-agent-command --timeout {timeout} {shlex.quote(self.name)} "$(cat)"'
         answer = self.host.run(["sh", "-c", script], input=json.dumps(request), timeout=timeout + 20)
         return json.loads(answer.stdout)
 
     def run(
-        self, argv: Sequence[str], *, check: bool = True, input: str | None = None, timeout: float = 30.0
+        self, argv: Sequence[str], *, check: bool = True, input: str | bytes | None = None, timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the guest through its agent and return its outcome, as text.
 
         Raises CommandFailed when ``check`` and its status is not 0 (a signal counts as 128 and its number), TimedOut
-        when it has not ended after ``timeout`` seconds; it may still run in the guest then.
+        when it has not ended after ``timeout`` seconds; it may still run in the guest then. ``input`` has at most 90 kB
+        (virsh takes it as an argument).
         """
         deadline = Deadline(timeout)
         arguments: dict[str, Any] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
         if input is not None:
-            arguments["input-data"] = base64.b64encode(input.encode()).decode()
+            sent = input.encode() if isinstance(input, str) else input
+            arguments["input-data"] = base64.b64encode(sent).decode()
         patience = max(1, min(_AGENT_SECONDS, int(timeout)))
         pid = self.agent("guest-exec", arguments, patience)["return"]["pid"]
 

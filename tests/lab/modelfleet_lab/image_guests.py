@@ -1,8 +1,8 @@
 """The guest images.
 
 ``tiny`` is a kernel and an initramfs of a few megabytes (busybox and the guest agent) that boots in seconds and forgets
-everything. ``disk`` is the root file system of a small Debian with systemd; it is started by the kernel and initramfs
-of ``tiny``.
+everything. ``disk`` is the same and the root file system of a small Debian with systemd, to which that initramfs
+switches.
 
 The kernel is Debian 12's also on Debian 13 hosts: under software emulation newer ones were seen to panic now and then.
 """
@@ -14,12 +14,13 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .bootstrap import add_files, debian_tree, files_digest, in_tree
+from .bootstrap import add_files, debian_tree, digest, in_tree
 from .mounts import remove_tree
 from .processes import run
 from .recipe import Recipe
 
 _CODENAME = "bookworm"
+_BOOTED = ("vmlinuz", "initrd")
 
 _TINY_PACKAGES = ("busybox-static", "kmod", "linux-image-cloud-amd64", "psmisc", "qemu-guest-agent")
 _TINY_PROGRAMS = ("usr/sbin/qemu-ga", "bin/fuser")
@@ -65,7 +66,7 @@ def _libraries(tree: Path, program: str) -> list[str]:
 
 
 def _copy_modules(tree: Path, target: Path) -> None:
-    """Copy the kernel modules that guests need, with what these need, and index them."""
+    """Copy the kernel modules that guests need, with what these need, and index them; ``target`` lies in ``tree``."""
     (release,) = (tree / "lib/modules").iterdir()
     in_tree(tree, "depmod", release.name)
     needed = {}
@@ -75,11 +76,7 @@ def _copy_modules(tree: Path, target: Path) -> None:
     base = release.relative_to(tree)
     _copy(tree, target, (f"{base}/{file}" for name in _MODULES for file in needed[name]))
     _copy(tree, target, (f"{base}/{file}" for file in ("modules.order", "modules.builtin")))
-    run(["mount", "--bind", str(target / "lib/modules"), str(tree / "lib/modules")])
-    try:
-        in_tree(tree, "depmod", release.name)
-    finally:
-        run(["umount", str(tree / "lib/modules")])
+    in_tree(tree, "depmod", "--basedir", f"/{target.relative_to(tree)}", release.name)
 
 
 def _pack(tree: Path, content: Path, target: Path) -> None:
@@ -95,7 +92,7 @@ def _build_tiny(target: Path, _needed: Mapping[str, Path]) -> None:
     target.mkdir()
     tree = target / "tree"
     debian_tree(tree, _CODENAME, _TINY_PACKAGES, variant="extract")
-    content = target / "content"
+    content = tree / "initrd-content"
     for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "var", "bin", "etc", "sbin", "usr/bin", "usr/sbin"):
         (content / name).mkdir(parents=True)
     (content / "var/run").symlink_to("../run")
@@ -113,36 +110,28 @@ def _build_tiny(target: Path, _needed: Mapping[str, Path]) -> None:
     (kernel,) = (tree / "boot").glob("vmlinuz-*")
     kernel.rename(target / "vmlinuz")
     (content / "lib/modules").rename(target / "modules")
-    for scratch in (content, tree):
-        remove_tree(scratch)
-    for file in ("vmlinuz", "initrd"):
+    remove_tree(tree)
+    for file in _BOOTED:
         (target / file).chmod(0o644)
 
 
 def _build_disk(target: Path, needed: Mapping[str, Path]) -> None:
-    """Make ``root.img``, the root file system of a guest with a disk."""
+    """Make ``root.img``, the root file system of a guest with a disk, beside copies of what starts it."""
     target.mkdir()
+    for file in _BOOTED:
+        shutil.copy(needed["tiny"] / file, target)
     tree = target / "tree"
     debian_tree(tree, _CODENAME, _DISK_PACKAGES)
     shutil.copytree(needed["tiny"] / "modules", tree / "usr/lib/modules")
     add_files(tree, "disk")
     in_tree(tree, "systemctl", "--quiet", "mask", *_DISK_MASKED)
+    # Empty: known from the kernel command line, and not a first boot, at which systemd would do a lot.
+    (tree / "etc/machine-id").write_text("")
     run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(target / "root.img"), _DISK_SIZE], timeout=300)
     remove_tree(tree)
 
 
 RECIPES = (
-    Recipe(
-        "tiny",
-        "guest that boots in seconds",
-        [_CODENAME, _TINY_PACKAGES, _TINY_PROGRAMS, _MODULES, files_digest(["tiny"])],
-        _build_tiny,
-    ),
-    Recipe(
-        "disk",
-        "guest with a disk and systemd",
-        [_CODENAME, _DISK_PACKAGES, _DISK_SIZE, _DISK_MASKED, files_digest(["disk"])],
-        _build_disk,
-        needs=("tiny",),
-    ),
+    Recipe("tiny", "guest that boots in seconds", digest(__file__, "tiny"), _build_tiny),
+    Recipe("disk", "guest with a disk and systemd", digest(__file__, "disk"), _build_disk, needs=("tiny",)),
 )

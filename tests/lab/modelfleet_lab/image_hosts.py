@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from .bootstrap import add_files, debian_tree, files_digest, in_tree
+from .bootstrap import add_files, debian_tree, digest, in_tree
 from .recipe import Recipe
 
 _PACKAGES = (
@@ -49,8 +49,7 @@ def _build(kind: str, target: Path, _needed: Mapping[str, Path]) -> None:
     # Each host gets its own.
     for key in (target / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
-    for name in ("etc/machine-id", "etc/hostname", "etc/resolv.conf"):
-        (target / name).unlink(missing_ok=True)
+    (target / "etc/machine-id").unlink(missing_ok=True)
 
 
 def _packages(kind: str) -> list[str]:
@@ -60,7 +59,7 @@ def _packages(kind: str) -> list[str]:
 
 def _recipe(kind: str) -> Recipe:
     """Describe the image of a kind of host."""
-    made_of = [_CODENAMES[kind], _packages(kind), _ENABLED, _MASKED, files_digest(["host"])]
+    made_of = [_packages(kind), digest(__file__, "host")]
     return Recipe(kind, f"KVM host, {_CODENAMES[kind]}", made_of, partial(_build, kind))
 
 

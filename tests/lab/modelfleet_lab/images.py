@@ -92,7 +92,7 @@ def ensure(name: str, *, fresh: bool = False) -> Path:
 def ensure_all(names: Iterable[str], *, fresh: bool = False) -> dict[str, Path]:
     """Ensure several images, building them side by side; returns their directories by name."""
     wanted = list(dict.fromkeys(names))
-    # An image that others need comes first, so that a fresh one is not built under their feet.
+    # An image that others need comes first: two builds would otherwise wait for the same one.
     bases = [name for name in RECIPES if name in wanted and not RECIPES[name].needs]
     rest = [name for name in wanted if name not in bases]
     found: dict[str, Path] = {}

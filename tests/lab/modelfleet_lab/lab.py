@@ -82,6 +82,8 @@ class Lab:
                 if known and known.kind != kind:
                     raise LabError(f"host {name} exists and is {known.kind}, not {kind}; take it down first")
                 if not known:
+                    # The new host shall not find files of an older one that a crash of this machine left.
+                    cleanup.remove_host(self.name, name)
                     address = network.host_address(current.network, (h.address for h in current.hosts.values()))
                     current.hosts[name] = HostState(kind, address, str(image))
             state.save(self.name, current)

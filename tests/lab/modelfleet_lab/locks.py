@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import TimedOut
@@ -16,7 +16,11 @@ from .progress import say
 def _try(path: Path) -> int | None:
     """Return a descriptor that holds the lock, or None when somebody else has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        # Somebody has just removed the empty directory.
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The holder before us may have removed the file: then we locked a file that nobody else will find.
@@ -45,11 +49,18 @@ def acquire(path: Path, what: str, seconds: float) -> int:
 
 def release(path: Path, descriptor: int) -> None:
     """Give the lock back and remove its file."""
-    path.unlink(missing_ok=True)
+    remove_file(path)
     os.close(descriptor)
 
 
-@contextmanager
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, and its directory, if that is empty then."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+@contextlib.contextmanager
 def locked(path: Path, what: str, seconds: float) -> Iterator[None]:
     """Hold the lock ``path``; raises TimedOut like acquire."""
     descriptor = acquire(path, what, seconds)

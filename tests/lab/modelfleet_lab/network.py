@@ -13,12 +13,16 @@ from .errors import LabError
 from .processes import run
 
 _RANGE = ipaddress.IPv4Network("198.18.0.0/15")
+_SHORTEST_PREFIX = 8
 _FIRST_HOST = 11
 _LAST_HOST = 250
 
 
 def _taken() -> list[ipaddress.IPv4Network]:
-    """Return the networks that this machine has an address in or a route to, the default route excepted."""
+    """Return the networks that this machine has an address in or a route to.
+
+    Default routes do not count, nor do the halves and quarters of the address space that VPNs put in their place.
+    """
     networks = []
     for link in json.loads(run(["ip", "-json", "-4", "address"]).stdout):
         for address in link.get("addr_info", ()):
@@ -26,7 +30,7 @@ def _taken() -> list[ipaddress.IPv4Network]:
     for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout):
         if route["dst"] != "default":
             networks.append(ipaddress.IPv4Network(route["dst"], strict=False))
-    return networks
+    return [network for network in networks if network.prefixlen >= _SHORTEST_PREFIX]
 
 
 def choose(reserved: Iterable[str]) -> str:

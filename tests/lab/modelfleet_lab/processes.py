@@ -35,7 +35,7 @@ def run(argv: Sequence[str], *, check: bool = True, timeout: float = 60.0) -> su
     return done
 
 
-def _arguments(pid: int) -> list[str]:
+def arguments(pid: int) -> list[str]:
     """Return the command line of a process, empty for one that has ended (or is a kernel thread)."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
@@ -43,21 +43,33 @@ def _arguments(pid: int) -> list[str]:
         return []
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process of one thread has started and that have not ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def find(matches: Callable[[list[str]], bool]) -> list[int]:
     """Return the processes whose command line ``matches``, this one excepted."""
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if pid != os.getpid() and (argv := _arguments(pid)) and matches(argv)]
+    return [pid for pid in pids if pid != os.getpid() and (argv := arguments(pid)) and matches(argv)]
+
+
+def watch(pids: Sequence[int]) -> list[int]:
+    """Return pidfds of those of the processes that exist, for wait_gone to close."""
+    descriptors = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptors.append(os.pidfd_open(pid))
+    return descriptors
 
 
 def signal_all(pids: Sequence[int], number: signal.Signals) -> list[int]:
     """Send a signal to those of the processes that exist; return pidfds of these, for wait_gone to close."""
-    descriptors = []
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        descriptors.append(descriptor)
+    descriptors = watch(pids)
+    for descriptor in descriptors:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, number)
     return descriptors

@@ -24,7 +24,7 @@ _PROGRAMS = {
     "util-linux": ("setpriv", "setsid", "unshare"),
 }
 
-_SPACE_GB = 6
+_SPACE_GB = 4
 
 
 def packages() -> list[str]:
@@ -59,8 +59,9 @@ def _kernel_problems() -> Iterator[str]:
     probe = "ip link add probe0 type bridge && ip link add probe1 type veth peer name probe2"
     tried = run(["unshare", "--net", "sh", "-c", probe], check=False)
     if tried.returncode != 0:
-        yield f"no bridge or veth can be made ({tried.stderr.strip()}): modprobe bridge veth, or allow CAP_NET_ADMIN"
-    run(["modprobe", "--quiet", "overlay"], check=False) if shutil.which("modprobe") else None
+        yield f"no bridge or veth can be made ({tried.stderr.strip()}): modprobe -a bridge veth, or allow CAP_NET_ADMIN"
+    if shutil.which("modprobe"):
+        run(["modprobe", "--quiet", "overlay"], check=False)
     if "\toverlay\n" not in Path("/proc/filesystems").read_text():
         yield "the kernel has no overlay file system: modprobe overlay"
 

@@ -69,8 +69,10 @@ class SshFiles:
         self.config.write_text("\n".join(config))
 
     def end_connections(self) -> None:
-        """End the kept connections of the lab, and everything else that uses its client configuration."""
-        mine = find(lambda argv: argv[0].endswith("ssh") and str(self.config) in argv)
+        """End the kept connections of the lab, and whatever else runs with its client configuration."""
+        # A kept connection goes on under a title of its own, which names its socket.
+        title = f"ssh: {self.directory}/"
+        mine = find(lambda argv: argv[0].startswith(title) or str(self.config) in argv)
         wait_gone(signal_all(mine, signal.SIGTERM), _CONNECT_SECONDS)
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .locks import acquire
+from .locks import acquire, remove_file
 from .paths import RUN_DIR
 
 _WAIT_SECONDS = 60.0
@@ -66,4 +66,4 @@ def main() -> None:
     if sys.stdin.buffer.read() != _DONE:
         lab.down()
     for leftover in (RUN_DIR / f"{lab.name}.watchdog.log", _owner_lock(lab.name)):
-        leftover.unlink(missing_ok=True)
+        remove_file(leftover)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan, _sources
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.world import World
@@ -115,9 +115,6 @@ def test_when_a_step_fails_those_before_it_are_undone_in_reverse(name, index, mo
     if name == "replace":
         # There was a bind before, so that one is put back.
         undo = ["bind" if effect == "unbind" else effect for effect in undo]
-        if PLANS[name][2][index] == "bind":
-            # It may have taken the old bind away before it failed.
-            undo = ["bind", *undo]
     assert world.log[index + 1 :] == undo
     assert world.state == before
     assert problem.code == "libvirt_error"
@@ -190,14 +187,21 @@ def test_a_model_that_cannot_be_opened_is_an_error_before_anything_is_plugged(mo
     assert world.state == before
 
 
-def test_a_source_that_cannot_be_put_back_becomes_the_empty_directory(monkeypatch):
+def test_a_source_is_put_back_although_its_storage_has_lost_it(monkeypatch):
     world, steps = start(monkeypatch, "take down")
+    before = world.snapshot()
     world.missing = {"acme/guard-2.1"}
     world.fails = {5: "libvirt_error"}
-    problem = failing(world, steps)
-    assert "undo_failed" not in problem.details
+    assert "undo_failed" not in failing(world, steps).details
+    assert world.state == before
+
+
+def test_a_source_that_cannot_be_put_back_becomes_the_empty_directory_and_is_reported(monkeypatch):
+    world, steps = start(monkeypatch, "take down")
+    monkeypatch.setattr(_sources, "keep", lambda _source, _deadline: -1)
+    world.fails = {5: "libvirt_error"}
+    assert failing(world, steps).details["undo_failed"]["step"] == "unbind_source"
     assert world.state.binds[b.device(R).source] == ""
-    assert world.state.live[R.alias] == (R.tag, b.device(R).source)
 
 
 def test_a_file_system_error_has_a_code(monkeypatch):
@@ -207,8 +211,23 @@ def test_a_file_system_error_has_a_code(monkeypatch):
         raise OSError(28, "No space left on device", source)
 
     monkeypatch.setattr("ansible_collections.modelfleet.kvm.plugins.module_utils._sources.bind", full)
+    monkeypatch.setattr(_sources, "unbind", lambda _source: None)
     problem = failing(world, steps)
     assert (problem.code, problem.details["undone"]) == ("storage_error", ["record"])
+    assert "undo_failed" not in problem.details
+
+
+def test_whatever_happens_is_undone_and_has_a_code(monkeypatch):
+    world, steps = start(monkeypatch, "set up")
+    before = world.snapshot()
+
+    def hostile(*_arguments):
+        raise RecursionError("nested too deeply")
+
+    monkeypatch.setattr(world, "mount", hostile)
+    problem = failing(world, steps)
+    assert (problem.code, problem.details["failed_step"]) == ("internal_error", "mount_in_guest")
+    assert world.state == before
 
 
 def test_a_source_that_cannot_be_removed_is_an_error_with_a_code(monkeypatch):

@@ -60,7 +60,9 @@ class Agent:
 
     def guest_exec(self, arguments):
         assert arguments["capture-output"] is True
-        command = [arguments["path"], *arguments["arg"]]
+        # In no language but the one whose messages are understood.
+        assert (arguments["path"], arguments["arg"][0]) == ("env", "LC_ALL=C")
+        command = arguments["arg"][1:]
         self.commands.append(command)
         result = self.results.get(command[0])
         if isinstance(result, list):
@@ -234,8 +236,16 @@ def test_a_mount_that_is_not_seen_afterwards_is_taken_back():
     ],
 )
 def test_why_a_model_cannot_be_unmounted(result, code):
-    problem = failure(guest(Agent(umount=result)).unmount, "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=result)).unmount, "guard-tag", "/srv/ai/guard")
     assert (problem.code, problem.details["guest_exit_code"]) == (code, result[0])
+
+
+def test_a_container_that_keeps_the_mount_keeps_the_model():
+    agent = Agent(find=(0, "/proc/412/mountinfo\n/proc/77/mountinfo\n"))
+    problem = failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
+    assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [77, 412])
+    # It was unmounted, and is mounted again.
+    assert [command[0] for command in agent.commands] == ["umount", "find", "mkdir", "readlink", "mount"]
 
 
 def test_a_mount_is_made_read_only_again():
@@ -248,14 +258,14 @@ def test_a_mount_is_made_read_only_again():
 
 def test_a_command_that_never_ends_meets_the_deadline():
     start = time.monotonic()
-    problem = failure(guest(Agent(umount=FOREVER), deadline=0.2).unmount, "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=FOREVER), deadline=0.2).unmount, "guard-tag", "/srv/ai/guard")
     assert problem.code == "agent_command_failed"
     assert 0.2 <= time.monotonic() - start < 3
 
 
 def test_what_the_guest_says_is_shown_short_and_printable():
     agent = Agent(umount=(1, "\x1b[2J" + "é" * 100_000))
-    problem = failure(guest(agent).unmount, "/srv/ai/guard")
+    problem = failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
     assert problem.msg.isprintable() and len(problem.msg) < 5000
     assert len(problem.details["guest_output"]) <= 500
 
@@ -276,7 +286,10 @@ STATUS = {
 def test_a_command_whose_end_is_not_understood_has_failed(what):
     agent = Agent()
     agent.guest_exec_status = lambda _arguments: STATUS[what]
-    assert failure(guest(agent).unmount, "/srv/ai/guard").code in ("agent_command_failed", "guest_unmount_failed")
+    assert failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard").code in (
+        "agent_command_failed",
+        "guest_unmount_failed",
+    )
 
 
 # An agent that is away

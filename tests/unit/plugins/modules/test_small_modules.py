@@ -6,11 +6,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _host_prepare, _info, _locks
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
-from ansible_collections.modelfleet.kvm.plugins.modules import kvm_host_prepare, vm_model_mount_info
+from ansible_collections.modelfleet.kvm.plugins.modules import (
+    kvm_host_prepare,
+    model_center_mount,
+    vm_model_mount,
+    vm_model_mount_info,
+)
 
 
 @pytest.mark.parametrize("names", [["a/b"], ["render-4", " "], ["render-4", ""], ["x" * 300], ["a\nb"]])
@@ -63,6 +70,7 @@ def host(monkeypatch):
     """A host on which two steps are due, and the steps that were done."""
     done = []
     monkeypatch.setattr(_host_prepare, "require", lambda uri: None)
+    monkeypatch.setattr(_host_prepare, "refuse_in_use", lambda uri: None)
     monkeypatch.setattr(
         _host_prepare, "plan", lambda present: ["make_directories", "write_hook"] if present else ["remove_hook"]
     )
@@ -95,3 +103,27 @@ def test_a_host_that_lacks_something_is_left_as_it_is(host, monkeypatch, untouch
     monkeypatch.setattr(_host_prepare, "require", require)
     assert run_module(kvm_host_prepare)["error_code"] == "host_unsupported"
     assert host == []
+
+
+def test_the_hook_stays_while_vms_need_it(host, monkeypatch, untouchable, run_module):
+    def refuse(_uri):
+        raise ModelfleetError("hook_in_use", "2 VMs have models")
+
+    monkeypatch.setattr(_host_prepare, "refuse_in_use", refuse)
+    assert run_module(kvm_host_prepare, state="absent")["error_code"] == "hook_in_use"
+    assert host == []
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (kvm_host_prepare, {}),
+        (model_center_mount, {"name": "depot", "storage_url": "file:///srv/depot"}),
+        (vm_model_mount, {"vm": "a", "model": "m", "model_center": "depot"}),
+        (vm_model_mount_info, {}),
+    ],
+)
+def test_other_users_than_root_are_refused(module, arguments, monkeypatch, host, untouchable, run_module):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for check in (True, False):
+        assert run_module(module, _ansible_check_mode=check, **arguments)["error_code"] == "not_root"
