@@ -11,10 +11,7 @@ from fleet import Fleet, checksum, guest_checksum
 
 # The way in which a guest refuses, by what is done in it before, and what its own message must say.
 REFUSALS = {
-    "mount fails": (
-        "rm -f /bin/mount && printf '#!/bin/sh\\necho no thanks >&2; exit 32\\n' > /bin/mount && chmod +x /bin/mount",
-        "no thanks",
-    ),
+    "kernel allows no more mounts": ("echo 1 > /proc/sys/fs/mount-max", "No space left on device"),
     "path is below a file": ("mkdir -p /models && echo x > /models/llama-nano", "File exists"),
     "path is a link": ("mkdir -p /models /elsewhere && ln -s /elsewhere /models/llama-nano", "symbolic link"),
 }
@@ -106,16 +103,64 @@ def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None
 
 
 def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
-    fleet.spoil()
     fleet.mount(mount_path="/model")
     for guest in fleet.guests.values():
-        # Mounts the first model, refuses the second.
-        script = '#!/bin/sh\ncase "$*" in *embed*) echo no thanks >&2; exit 32;; esac\nexec busybox mount "$@"\n'
-        guest.run(["sh", "-c", "rm -f /bin/mount && cat > /bin/mount && chmod +x /bin/mount"], input=script)
-    for result in fleet.mount("acme/embed.v2", mount_path="/model", ok=False).values():
+        guest.run(["sh", "-c", "mkdir -p /srv && echo x > /srv/file"])
+    mounts = [
+        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/model"},
+        # Fails when the first model has been replaced already.
+        {"vm": fleet.vm, "model": "acme", "model_center": "zoo", "mount_path": "/srv/file/model"},
+    ]
+    for result in fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False).values():
         assert result["error_code"] == "guest_mount_failed"
+        assert "detach_live" in result["details"]["undone"]
         assert "undo_failed" not in result["details"]
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/model/weights.bin") == checksum("llama-nano/weights.bin")
+    for found in fleet.info().values():
+        assert [(mount["record"]["model_name"], mount["drift"]) for mount in found] == [("llama-nano", False)]
+    fleet.unmount()
+
+
+def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        container = "unshare -m --propagation private sleep 600 >/dev/null 2>&1 & echo $! > /container"
+        guest.run(["sh", "-c", container])
+        # Not before it has its own mount name space.
+        guest.run(
+            [
+                "sh",
+                "-c",
+                'while [ "$(readlink /proc/$(cat /container)/ns/mnt)" = "$(readlink /proc/self/ns/mnt)" ]; do :; done',
+            ]
+        )
+    for result in fleet.unmount(ok=False).values():
+        assert result["error_code"] == "mount_busy"
+        assert len(result["details"]["guest_processes"]) == 1
     for mounts in fleet.info().values():
-        assert [(mount["record"]["model_name"], mount["drift"]) for mount in mounts] == [("llama-nano", False)]
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+        guest.run(["sh", "-c", "kill $(cat /container)"])
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_guest_that_mounts_by_itself_unmounts_first(fleet: Fleet) -> None:
+    fleet.mount(guest="none", tag="mine")
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "mkdir -p /own && mount -t virtiofs mine /own"])
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+    for guest in fleet.guests.values():
+        guest.run(["umount", "/own"])
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_hook_stays_while_a_vm_needs_it(fleet: Fleet) -> None:
+    fleet.mount()
+    for result in fleet.ansible.module("kvm_host_prepare", {"state": "absent"}, ok=False).values():
+        assert (result["error_code"], result["details"]["vms"]) == ("hook_in_use", [fleet.vm])
+    fleet.unmount()
