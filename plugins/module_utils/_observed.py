@@ -20,10 +20,12 @@ from . import (
     _domain,
     _guest,
     _hook_file,
+    _identity,
     _mountinfo,
     _opener,
     _records,
     _sources,
+    _storage,
     _virtiofsd,
     _wanted,
 )
@@ -53,7 +55,7 @@ class HostView:
     Attributes:
         prepared: whether the hook that brings sources back is installed.
         centers: the model centers by name; the planned ones among them are not there yet.
-        planned: names of centers that an earlier task of the same play would make (check mode).
+        planned: names of centers that an earlier task of the same play would make or change (check mode).
         mounts: the host's mount table.
         serving: see C(_virtiofsd.serving).
         models: what each wanted model turned out to be, or why it could not be had.
@@ -214,33 +216,51 @@ def observe_host(
     Args:
         models: the directories that are wanted.
         sources: the source paths that may be bound, with the model that each belongs to.
-        planned: centers that an earlier task of the same play would make, by name.
+        planned: centers as an earlier task of the same play would make them, by name; without a UUID or a storage
+            URL where that is not known.
         deadline: seconds for the answer of each model center.
     """
     centers = {unit.center.name: unit.center for unit in _centers.units()}
     mounts = tuple(_mountinfo.read())
-    missing = {name: center for name, center in planned.items() if not _is_mounted(centers.get(name), mounts)}
+    coming = _coming(planned, centers, mounts)
+    centers.update(coming)
     views: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]] = {}
     bound: dict[str, tuple[int, int]] = {}
     by_center: dict[str, list[ModelKey]] = {}
     for key in sorted(set(models)):
         by_center.setdefault(key.center, []).append(key)
     for name, keys in by_center.items():
-        here = {} if name in missing else _look_at_models(name, centers.get(name), mounts, keys, deadline)
+        here = _look_at_models(name, centers.get(name), name in coming, mounts, keys, deadline)
         views.update(here)
         paths = [path for path, key in sources.items() if key.center == name and _mountinfo.visible(list(mounts), path)]
         if paths and not any(_gave_up(view) for view in here.values()):
             bound.update(_look_at_sources(paths, deadline))
     return HostView(
         prepared=_hook_file.installed(),
-        centers={**centers, **missing},
-        planned=frozenset(missing),
+        centers=centers,
+        planned=frozenset(coming),
         mounts=mounts,
         serving=_virtiofsd.serving(),
         models=views,
         bound=bound,
         empty=_sources.empty_identity(),
     )
+
+
+def _coming(
+    planned: t.Mapping[str, _centers.Center],
+    centers: t.Mapping[str, _centers.Center],
+    mounts: t.Sequence[_mountinfo.Mount],
+) -> dict[str, _centers.Center]:
+    """The planned centers that are not mounted as planned, each with what it will show for a mount point, if known."""
+    coming = {}
+    for name, center in planned.items():
+        known = centers.get(name)
+        if known is None or not _is_mounted(known, mounts) or center.storage_url not in ("", known.storage_url):
+            directory = _storage.definition(center.storage_url, True).directory if center.storage_url else None
+            uuid = center.uuid or (known.uuid if known else _identity.center_uuid(name))
+            coming[name] = dataclasses.replace(center, uuid=uuid, mount_point=directory or "")
+    return coming
 
 
 def _is_mounted(center: t.Optional[_centers.Center], mounts: t.Sequence[_mountinfo.Mount]) -> bool:
@@ -250,6 +270,7 @@ def _is_mounted(center: t.Optional[_centers.Center], mounts: t.Sequence[_mountin
 def _look_at_models(
     name: str,
     center: t.Optional[_centers.Center],
+    coming: bool,
     mounts: t.Sequence[_mountinfo.Mount],
     keys: list[ModelKey],
     deadline: float,
@@ -257,7 +278,10 @@ def _look_at_models(
     if center is None:
         problem = ModelfleetError("center_unknown", f"model center '{name}' is not defined on this host", center=name)
         return dict.fromkeys(keys, problem)
-    if not _is_mounted(center, mounts):
+    if coming and not center.mount_point:
+        # Nobody can know yet what it will show.
+        return {}
+    if not coming and not _is_mounted(center, mounts):
         problem = not_mounted(center)
         return dict.fromkeys(keys, problem)
     found = _sources.look_at(center.mount_point, [key.path for key in keys], deadline)

@@ -115,10 +115,9 @@ def plan_absent(host: HostView, vm: VmView, wanted: Wanted, going: set[str]) -> 
 def _present(host: HostView, vm: VmView, wanted: Wanted, empty: MountPlan, check_mode: bool) -> MountPlan:
     conditional = _conditions(host, wanted, check_mode)
     key = ModelKey(wanted.model_center, wanted.model_path)
-    if wanted.model_center not in host.planned:
-        model = host.models[key]
-        if isinstance(model, ModelfleetError):
-            raise model
+    model = host.models.get(key)
+    if isinstance(model, ModelfleetError):
+        raise model
     after = wanted.record(vm.uuid, host.centers[wanted.model_center])
     before = vm.records.get(after.uuid)
     _refuse_collision(vm, after)

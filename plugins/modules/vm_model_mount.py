@@ -35,8 +35,8 @@ options:
     default: present
   planned_centers:
     description:
-      - Model centers that an earlier task of the same play mounts. Used in check mode only, where that task has not
-        made them, so that this one can still say what it would do. The prediction is then marked V(conditional).
+      - Model centers that an earlier task of the same play mounts or changes. Used in check mode only, where that task
+        has not done so, so that this one can still say what it would do. The prediction is then marked V(conditional).
     type: list
     elements: dict
     default: []
@@ -47,6 +47,9 @@ options:
         required: true
       uuid:
         description: UUID of the model center, when it is given one.
+        type: str
+      storage_url:
+        description: Where its models are. With it, the models are looked at where they come from.
         type: str
 seealso:
   - module: modelfleet.kvm.model_center_mount
@@ -144,10 +147,10 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _centers,
     _converge,
     _domain,
-    _identity,
     _input,
     _process,
     _report,
+    _storage,
     _wanted,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -158,12 +161,9 @@ def planned_centers(entries: list[dict[str, t.Any]]) -> dict[str, _centers.Cente
     planned = {}
     for index, entry in enumerate(entries):
         name = _input.name(f"planned_centers[{index}].name", entry["name"] or "")
-        uuid = (
-            _input.uuid(f"planned_centers[{index}].uuid", entry["uuid"])
-            if entry["uuid"]
-            else _identity.center_uuid(name)
-        )
-        planned[name] = _centers.Center(name, uuid, "", "", True)
+        uuid = _input.uuid(f"planned_centers[{index}].uuid", entry["uuid"]) if entry["uuid"] else ""
+        url = _storage.check(entry["storage_url"]) if entry["storage_url"] else ""
+        planned[name] = _centers.Center(name, uuid, url, "", True)
     return planned
 
 
@@ -191,7 +191,11 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"name": {"type": "str", "required": True}, "uuid": {"type": "str"}},
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "uuid": {"type": "str"},
+                    "storage_url": {"type": "str"},
+                },
             },
         },
         mutually_exclusive=[("mounts", option) for option in _arguments.mount()],

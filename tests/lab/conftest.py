@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,8 @@ Guests = Callable[..., dict[str, Guest]]
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    with Lab.temporary("test") as running:
+    # Another name lets two runs share a machine.
+    with Lab.temporary(os.environ.get("MODELFLEET_TEST_LAB", "test")) as running:
         running.up(KINDS)
         yield running
 

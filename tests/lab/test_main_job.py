@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from ansible_run import Ansible, Run
 from conftest import Guests
-from fleet import checksum, guest_checksum, leftovers
+from fleet import checksum, guest_checksum, leftovers, publish
 
 from modelfleet_lab import Host
 
@@ -74,6 +74,18 @@ def test_main_job(unprepared: dict[str, Host], ansible: Ansible, guests: Guests)
             "/data/my embeddings",
             "/models/llama-nano",
         ]
+
+    # The storage moves: what the center will show is predicted too, although it is not mounted yet.
+    for machine in hosts.values():
+        publish(machine, "/data/new")
+    moved = variables | {"model_centers": [{"name": "zoo", "storage_url": "file:///data/new"}]}
+    predicted = ansible.playbook("mount", moved, check=True, diff=True)
+    done = ansible.playbook("mount", moved, diff=True)
+    assert outcome(done) == outcome(predicted)
+    for name, guest in both.items():
+        assert [changed for _action, changed in done.changes()[name]] == [False, True, True]
+        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+    ansible.playbook("mount", variables)
 
     predicted = ansible.playbook("unmount", variables, check=True, diff=True)
     done = ansible.playbook("unmount", variables, diff=True)

@@ -125,10 +125,10 @@ class Guest:
             try:
                 self.wait_agent(timeout)
                 return
-            except GuestPanicked:
+            except GuestPanicked as error:
                 if attempt == _BOOTS:
                     raise
-                say(f"{self._where}: kernel panic while booting, starting it again")
+                say(f"{error}; starting it again")
                 self.destroy()
 
     def wait_agent(self, timeout: float = _BOOT_SECONDS) -> None:
@@ -165,7 +165,7 @@ class Guest:
         )
         state, _, panic = self.host.run(["sh", "-c", script], check=False).stdout.strip().partition("\n")
         if panic.strip():
-            raise GuestPanicked(f"{self._where}: {panic.strip()}; see its console log")
+            raise GuestPanicked(f"{self._where}: {panic.strip()}")
         if state.strip() != "running":
             raise LabError(f"{self._where} is {state.strip() or 'undefined'}, not running")
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from . import image_guests, image_hosts
@@ -90,14 +90,21 @@ def ensure(name: str, *, fresh: bool = False) -> Path:
 
 
 def ensure_all(names: Iterable[str], *, fresh: bool = False) -> dict[str, Path]:
-    """Ensure several images, building them side by side; returns their directories by name."""
-    wanted = list(dict.fromkeys(names))
-    # An image that others need comes first: two builds would otherwise wait for the same one.
-    bases = [name for name in RECIPES if name in wanted and not RECIPES[name].needs]
-    rest = [name for name in wanted if name not in bases]
-    found: dict[str, Path] = {}
-    for group in (bases, rest):
-        with ThreadPoolExecutor(max_workers=max(1, len(group))) as pool:
-            built = pool.map(lambda name: ensure(name, fresh=fresh), group)
-            found.update(zip(group, built, strict=True))
-    return found
+    """Ensure several images, building them side by side; returns their directories by name. Raises like path."""
+    wanted = set(names)
+    # An unknown name is refused before anything is built.
+    for name in wanted:
+        path(name)
+    building: dict[str, Future[Path]] = {}
+
+    def build(name: str) -> Path:
+        for needed in wanted.intersection(RECIPES[name].needs):
+            building[needed].result()
+        return ensure(name, fresh=fresh)
+
+    with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
+        # In the order of the recipes, in which an image comes after those that it needs.
+        for name in RECIPES:
+            if name in wanted:
+                building[name] = pool.submit(build, name)
+    return {name: future.result() for name, future in building.items()}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _opener,
     _records,
     _sources,
+    _storage,
     _virtiofsd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -153,8 +155,21 @@ def test_a_planned_center_stands_in_until_it_is_there(looks, monkeypatch):
     host = _observed.observe_host([KEY], {}, planned, 5)
     assert (host.planned, host.models) == (frozenset(), {KEY: b.identity(KEY.path)})
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
+    # What it will show is looked at where it comes from; where that is not known, nothing is claimed.
+    directory = _storage.definition(b.CENTER.storage_url, True).directory
     host = _observed.observe_host([KEY], {}, planned, 5)
-    assert (host.planned, host.models, host.centers) == (frozenset({"depot"}), {}, planned)
+    assert (host.planned, host.models) == (frozenset({"depot"}), {KEY: b.identity(KEY.path)})
+    assert host.centers["depot"].mount_point == directory
+    assert looks[-1][0] == directory
+    host = _observed.observe_host([KEY], {}, {"depot": dataclasses.replace(b.CENTER, storage_url="")}, 5)
+    assert (host.planned, host.models) == (frozenset({"depot"}), {})
+
+
+def test_a_center_that_changes_is_planned_although_it_is_mounted(looks):
+    other = dataclasses.replace(b.CENTER, storage_url="file:///srv/elsewhere", uuid="")
+    host = _observed.observe_host([KEY], {}, {"depot": other}, 5)
+    assert host.planned == {"depot"}
+    assert (host.centers["depot"].mount_point, host.centers["depot"].uuid) == ("/srv/elsewhere", b.CENTER.uuid)
 
 
 # Layers
