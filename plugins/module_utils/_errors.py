@@ -69,8 +69,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "duplicate_mount": Entry(
         "Two entries claim the same place",
-        "Entries of the list name the same VM with the same mount path, tag, or model and version.",
-        "Keep one of them.",
+        "Two entries, or an entry and what is mounted already, have the same mount path, tag, or model and version.",
+        "Keep one of them. What is mounted and shall move is unmounted first.",
     ),
     "guest_mount_failed": Entry(
         "The guest could not mount the model",

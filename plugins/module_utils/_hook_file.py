@@ -27,7 +27,18 @@ _SHEBANG = "#!/usr/bin/python3 -I"
 _NOTE = "# modelfleet.kvm hook {version}: binds models before VMs start. An archive: python3 -m zipfile -l lists it."
 _VERSION = re.compile(rb"^#!.*\n# modelfleet\.kvm hook (\d+):")
 _PACKAGE = "modelfleet_hook"
-_MAIN = f"import sys\n\nfrom {_PACKAGE}._hook import main\n\nsys.exit(main(sys.argv))\n"
+# Whatever happens, also a Python that cannot read the rest: the VM starts.
+_MAIN = f"""\
+import sys
+
+try:
+    from {_PACKAGE}._hook import main
+
+    main(sys.argv)
+except Exception as problem:
+    print(f"modelfleet: {{problem!r}}", file=sys.stderr)
+sys.exit(0)
+"""
 # Any fixed time: the same code must give the same bytes.
 _TIME = (2026, 1, 1, 0, 0, 0)
 

@@ -29,6 +29,7 @@ _PING_SECONDS = 2
 _EVENT_SECONDS = 3
 _AGENT_SECONDS = 10
 _PANIC = "Kernel panic"
+_NO_DOMAIN = "failed to get domain"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -83,7 +84,13 @@ class Guest:
 
     def state(self) -> str:
         """Return the state in libvirt's words (``running``, ``shut off``, ...), or ``undefined``."""
-        return self._virsh("domstate", self.name, check=False).strip() or "undefined"
+        argv = ["virsh", "--quiet", "domstate", self.name]
+        done = self.host.run(argv, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        if _NO_DOMAIN in done.stderr:
+            return "undefined"
+        raise CommandFailed(f"host {self.host.name}", argv, done.returncode, done.stdout, done.stderr)
 
     def define(self) -> None:
         """Define the guest, which must be off, with a fresh disk if its kind has one."""
@@ -160,14 +167,11 @@ class Guest:
 
     def _demand_alive(self) -> None:
         """Raise when the guest has ended or its kernel has panicked."""
-        script = (
-            f"virsh --quiet domstate {shlex.quote(self.name)}; grep -m1 -F {shlex.quote(_PANIC)} {self._console_log}"
-        )
-        state, _, panic = self.host.run(["sh", "-c", script], check=False).stdout.strip().partition("\n")
-        if panic.strip():
-            raise GuestPanicked(f"{self._where}: {panic.strip()}")
-        if state.strip() != "running":
-            raise LabError(f"{self._where} is {state.strip() or 'undefined'}, not running")
+        panic = self.host.run(["grep", "-m1", "-F", _PANIC, self._console_log], check=False).stdout.strip()
+        if panic:
+            raise GuestPanicked(f"{self._where}: {panic}")
+        if (state := self.state()) != "running":
+            raise LabError(f"{self._where} is {state}, not running")
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """Have the guest shut down and wait until it is off; TimedOut when it is not after ``timeout`` seconds."""

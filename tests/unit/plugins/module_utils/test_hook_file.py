@@ -165,3 +165,10 @@ def test_a_hook_that_cannot_be_written_is_an_error_with_a_code(tmp_path):
     with pytest.raises(ModelfleetError) as caught:
         _hook_file.write(b"x", str(tmp_path / "qemu.d" / "modelfleet"))
     assert caught.value.code == "host_unsupported"
+
+
+def test_a_hook_that_cannot_even_be_imported_lets_the_vm_start(tmp_path):
+    path = tmp_path / "hook"
+    path.write_bytes(_hook_file.content(lambda name: "this is no Python\n", ["_hook"]))
+    done = subprocess.run([sys.executable, "-I", str(path), "vm", "prepare", "begin", "-"], input=b"", check=False)
+    assert done.returncode == 0
