@@ -110,7 +110,7 @@ def test_the_hook_stays_while_vms_need_it(host, monkeypatch, untouchable, run_mo
         raise ModelfleetError("hook_in_use", "2 VMs have models")
 
     monkeypatch.setattr(_host_prepare, "refuse_in_use", refuse)
-    assert run_module(kvm_host_prepare, state="absent")["error_code"] == "hook_in_use"
+    assert run_module(kvm_host_prepare, state="absent", _ansible_check_mode=True)["error_code"] == "hook_in_use"
     assert host == []
 
 
