@@ -99,7 +99,12 @@ def start(machine: str, kind: str, hostname: str, root: Path, bridge: str, hosts
 def _supervised(machine: str) -> list[int]:
     """Return the supervisor of a machine and its systemd-nspawn, the supervisor first."""
     wanted = f"--machine={machine}"
-    return sorted(find(lambda argv: wanted in argv and "systemd-nspawn" in argv))
+
+    def look() -> list[int]:
+        return sorted(find(lambda argv: wanted in argv and "systemd-nspawn" in argv))
+
+    # A process in the middle of execve(2), as the supervisor is right after its start, has no arguments for a moment.
+    return look() or look()
 
 
 def is_running(machine: str) -> bool:
