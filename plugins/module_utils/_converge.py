@@ -96,7 +96,7 @@ def _find(
                 found[mount.vm] = problem
         vm = found[mount.vm]
         if isinstance(vm, ModelfleetError):
-            lost[index] = [Outcome(_plan.MountPlan(mount, "", mount.vm, error=vm), None, False, vm)]
+            lost[index] = [_not_planned(mount, "", mount.vm, vm)]
             continue
         vms[vm.uuid] = vm
         entries.setdefault(vm.uuid, []).append((index, mount))
@@ -142,10 +142,11 @@ def _isolated(
             return _one_vm(host, vm, view, entries, request, options)
     except Exception as unexpected:
         broken = internal(unexpected, f"VM {vm.name}")
-    return {
-        index: [Outcome(_plan.MountPlan(mount, vm.uuid, vm.name, error=broken), None, False, broken)]
-        for index, mount in entries
-    }
+    return {index: [_not_planned(mount, vm.uuid, vm.name, broken)] for index, mount in entries}
+
+
+def _not_planned(mount: _wanted.Wanted, uuid: str, name: str, error: t.Optional[ModelfleetError]) -> Outcome:
+    return Outcome(_plan.MountPlan(mount, uuid, name, error=error), None, False, error)
 
 
 def _one_vm(

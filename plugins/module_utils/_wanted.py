@@ -18,7 +18,6 @@ from ._errors import ModelfleetError
 
 DEVICE = "device"
 AGENT = "agent"
-NONE = "none"
 
 
 @dataclasses.dataclass(frozen=True)
