@@ -32,7 +32,7 @@ try:
     answer = getattr(_guest.Guest(machine.name, machine.agent, deadline), method)(*arguments)
 except _errors.ModelfleetError as problem:
     answer = problem.as_result()
-print(json.dumps(sorted(answer) if isinstance(answer, frozenset) else answer))
+print(json.dumps(answer, default=sorted))
 """
 
 
