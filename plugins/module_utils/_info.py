@@ -12,14 +12,17 @@ from __future__ import annotations
 import concurrent.futures
 import typing as t
 
-from . import _converge, _domain, _guest, _observed, _records, _report, _sources, _wanted
+from . import _converge, _domain, _filters, _guest, _observed, _records, _report, _sources, _wanted
 from ._errors import ModelfleetError
 
 
-def mounts(host: _domain.Host, vms: t.Iterable[_domain.Vm], deadline: float) -> dict[str, list[dict[str, t.Any]]]:
-    """C(mounts) and C(errors) of a result."""
+def mounts(
+    host: _domain.Host, vms: t.Iterable[_domain.Vm], filters: _filters.Filters, deadline: float
+) -> dict[str, list[dict[str, t.Any]]]:
+    """C(mounts) and C(errors) of a result. Only guests and storage of records that pass the filters are asked."""
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
+    views = {uuid: filters.narrowed(view) for uuid, view in views.items()}
     with concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
         jobs = {uuid: pool.submit(_with_guest, handles[uuid], view, deadline) for uuid, view in views.items()}
         views = {uuid: job.result() for uuid, job in jobs.items()}
@@ -32,8 +35,9 @@ def mounts(host: _domain.Host, vms: t.Iterable[_domain.Vm], deadline: float) -> 
     }
     on_host = _observed.observe_host(keys.values(), keys, {}, deadline)
     host_uuid = host.uuid()
+    found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
     return {
-        "mounts": [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)],
+        "mounts": [mount for mount in found if filters.status(mount["status"])],
         "errors": [{"vm": handles[uuid].name, **problem.as_result()} for uuid, problem in broken.items()],
     }
 

@@ -103,6 +103,10 @@ def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:
     return result
 
 
+# The words of the original, and one more.
+STATUSES = ("Mounting", "Mounted", "MountFailed", "Unmounting", "Attached")
+
+
 def status(record: _records.Record, layers: Layers) -> str:
     """The status of a mount in the words of the original, derived from intent and truth.
 
