@@ -27,6 +27,13 @@ CATALOGUE: dict[str, Entry] = {
         "The QEMU guest agent answered with an error, or the command failed inside the guest.",
         "Read the details; run the command inside the guest to see what it says.",
     ),
+    "agent_restricted": Entry(
+        "The guest agent may not do what is needed",
+        "The agent is configured to refuse running commands or opening files, as in RHEL and its relatives, or SELinux"
+        " in the guest keeps it from running programs.",
+        "Allow guest-exec, guest-exec-status and guest-file-* in the guest's qemu-ga settings and SELinux, or use"
+        " guest=none; docs/operations.md has the exact settings.",
+    ),
     "agent_unavailable": Entry(
         "The guest agent does not answer",
         "qemu-guest-agent is not installed, not running, or the VM has no agent channel.",
@@ -77,10 +84,30 @@ CATALOGUE: dict[str, Entry] = {
         "The mount command failed inside the guest, or what is mounted is not what was asked for.",
         "Read the guest's own message in the details; the guest needs a kernel with virtiofs (5.4 or later).",
     ),
+    "guest_mount_hung": Entry(
+        "A mount in the guest does not answer",
+        "The storage behind it does not answer, or its virtiofsd ended while a request was under way.",
+        "Check the storage on the host. When that answers, only stopping and starting the VM heals the mount.",
+    ),
+    "guest_unit_failed": Entry(
+        "The mount unit in the guest could not be changed",
+        "systemd in the guest refused, or its /etc cannot be written.",
+        "Read the guest's own message in the details, or mount without persistence in the guest.",
+    ),
+    "guest_unit_foreign": Entry(
+        "The guest defines this mount by itself",
+        "An fstab line, or a mount unit that is not of modelfleet.kvm, names the same path in the guest.",
+        "Remove it in the guest, or mount without persistence in the guest.",
+    ),
     "guest_unmount_failed": Entry(
         "The guest could not unmount the model",
         "The umount command failed inside the guest for a reason other than being in use.",
         "Read the guest's own message in the details.",
+    ),
+    "guest_unsupported": Entry(
+        "Models cannot be mounted in this guest from outside",
+        "The guest runs Windows, whose guest agent cannot mount virtiofs at a path.",
+        "Use guest=none, and mount the tag in the guest with the virtiofs service of virtio-win.",
     ),
     "host_not_prepared": Entry(
         "The KVM host is not prepared",

@@ -12,38 +12,25 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import time
 import typing as t
 
-from . import _mountinfo
+from . import _guest_agent, _guest_unit, _guest_users, _mount_lines, _mountinfo
 from ._errors import ModelfleetError
 
-OPTIONS = ("ro", "nosuid", "nodev")
-FSTYPE = "virtiofs"
+OPTIONS = _mount_lines.OPTIONS
+FSTYPE = _mount_lines.FSTYPE
 
 _MOUNT_TABLE = "/proc/self/mountinfo"
 _MOUNT_TABLE_MAX = 4 << 20
-_READ = 256 << 10
-_OUTPUT_SHOWN = 500
 # Right after a hot-plug the kernel does not know the tag yet, and mount(2) fails with EINVAL.
 _TOO_EARLY = re.compile(r"wrong fs type|invalid argument", re.IGNORECASE)
 _APPEARS_WITHIN = 15.0
-
-
-class Ask(t.Protocol):
-    """Sends one command to the agent; C(Vm.agent) of _domain."""
-
-    def __call__(self, command: str, arguments: dict[str, t.Any], deadline: float) -> t.Any: ...
-
-
-class Done(t.NamedTuple):
-    """How a command ended in the guest; `output` is what it wrote to both its outputs."""
-
-    code: int
-    output: str
+_NO_PROGRAM = 127
+_BUSY = re.compile(r"busy", re.IGNORECASE)
+# ENOTCONN of a device that was taken away, ECONNABORTED of a connection that was ended.
+_DEAD = re.compile(r"not connected|connection abort", re.IGNORECASE)
 
 
 class Guest:
@@ -54,180 +41,187 @@ class Guest:
         deadline: seconds that any single operation may take.
     """
 
-    def __init__(self, name: str, ask: Ask, deadline: float) -> None:
+    def __init__(self, name: str, ask: _guest_agent.Ask, deadline: float) -> None:
         self._name = name
-        self._ask_once = ask
         self._deadline = deadline
+        self._agent = _guest_agent.Agent(name, ask, deadline)
+
+    # Looking
 
     def mounts(self) -> list[_mountinfo.Mount]:
         """The guest's mount table.
 
         Raises:
-            ModelfleetError: C(agent_unavailable), C(agent_command_failed).
+            ModelfleetError: C(agent_unavailable), C(agent_restricted), C(agent_command_failed), C(guest_unsupported).
         """
-        end = time.monotonic() + self._deadline
-        handle = self._ask("guest-file-open", {"path": _MOUNT_TABLE, "mode": "r"}, end, int)
-        content = b""
         try:
-            while len(content) < _MOUNT_TABLE_MAX:
-                part = self._ask("guest-file-read", {"handle": handle, "count": _READ}, end)
-                content += self._bytes(part["buf-b64"])
-                if part.get("eof") or not part.get("count"):
-                    break
-            else:
-                raise self._nonsense("its mount table is larger than 4 MiB")
-        except KeyError:
-            raise self._nonsense("it reads a file without content") from None
-        finally:
-            self._ask("guest-file-close", {"handle": handle}, end)
+            content = self._agent.read(_MOUNT_TABLE, _MOUNT_TABLE_MAX)
+        except ModelfleetError as problem:
+            if problem.code in ("agent_command_failed", "agent_restricted"):
+                self._refuse_windows()
+            raise
         mounts = _mountinfo.parse(content.decode("utf-8", "replace"))
         if _mountinfo.visible(mounts, "/") is None:
             # What could not be read must not look like a guest in which nothing is mounted.
-            raise self._nonsense("its mount table has no root")
+            raise self._agent.nonsense("its mount table has no root")
         return mounts
+
+    def stale(self, paths: t.Sequence[str]) -> frozenset[str]:
+        """Those of the mounted paths behind which nobody is any more, although the mount table looks right.
+
+        The same answer comes from a mount whose storage lost its client on the host. So the host's side is to be
+        looked at first.
+
+        Raises:
+            ModelfleetError: C(guest_mount_hung) when a mount does not answer, C(agent_unavailable),
+                C(agent_restricted).
+        """
+        # Unlike a file's attributes, which the guest keeps for a while, statfs(2) is always answered by virtiofsd.
+        # One command serves all, and only when it fails is every path asked for itself.
+        if not paths or self._statfs(paths).code == 0:
+            return frozenset()
+        return frozenset(path for path in paths if self._is_dead(path))
+
+    def _is_dead(self, path: str) -> bool:
+        done = self._statfs([path])
+        if done.code == _NO_PROGRAM:
+            raise self._agent.failure("agent_command_failed", f"{path} cannot be looked at", done)
+        # Any other error came from the other side: somebody is there.
+        return done.code != 0 and _DEAD.search(done.output) is not None
+
+    def require_commands(self) -> None:
+        """Refuse a guest whose agent may not run commands, before anything is done that would have to be undone.
+
+        Raises:
+            ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed), C(guest_unsupported).
+        """
+        try:
+            self._agent.run(["true"])
+        except ModelfleetError as problem:
+            if problem.code == "agent_command_failed":
+                self._refuse_windows()
+            raise
+
+    def _statfs(self, paths: t.Sequence[str]) -> _guest_agent.Done:
+        return self._agent.run(["stat", "-f", "-c", "%i", *paths], code="guest_mount_hung")
+
+    def _refuse_windows(self) -> None:
+        try:
+            system = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + self._deadline)
+        except ModelfleetError:
+            return
+        if system.get("id") == "mswindows":
+            raise ModelfleetError("guest_unsupported", f"VM {self._name}: its guest runs Windows", vm=self._name)
+
+    # Mounts
 
     def mount(self, tag: str, path: str) -> None:
         """Mount a tag at a path, which is made when it is missing.
 
         Raises:
-            ModelfleetError: C(guest_mount_failed), C(agent_unavailable).
+            ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        self._require(["mkdir", "-p", path], "guest_mount_failed", f"{path} cannot be made")
-        real = self._run(["readlink", "-f", path])
-        if real.code == 0 and real.output.rstrip("\n") != path:
-            raise self._failure(
+        self._agent.require(["mkdir", "-p", path], "guest_mount_failed", f"{path} cannot be made")
+        real = self._agent.run(["readlink", "-f", path])
+        if real.code == 0 and real.stdout.decode("utf-8", "replace").rstrip("\n") != path:
+            raise self._agent.failure(
                 "guest_mount_failed", f"{path} is reached through a symbolic link, which is refused", real
             )
         command = ["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path]
         end = time.monotonic() + min(self._deadline, _APPEARS_WITHIN)
         while True:
-            done = self._run(command)
+            done = self._agent.run(command)
             if done.code == 0:
                 break
             if not _TOO_EARLY.search(done.output) or time.monotonic() > end:
-                raise self._failure("guest_mount_failed", f"{path} cannot be mounted", done)
+                raise self._agent.failure("guest_mount_failed", f"{path} cannot be mounted", done)
             time.sleep(0.1)
         try:
             right = is_mounted(_mountinfo.visible(self.mounts(), path), tag)
         except ModelfleetError:
-            self._run(["umount", path])
+            self._agent.run(["umount", path])
             raise
         if not right:
-            self._run(["umount", path])
-            raise self._failure("guest_mount_failed", f"{path} was mounted, but does not show the model", done)
+            self._agent.run(["umount", path])
+            raise self._agent.failure("guest_mount_failed", f"{path} was mounted, but does not show the model", done)
 
     def remount_read_only(self, path: str) -> None:
         """Set the options of a mount right again.
 
         Raises:
-            ModelfleetError: C(guest_mount_failed), C(agent_unavailable).
+            ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        options = ",".join(("remount", *OPTIONS))
-        self._require(["mount", "-o", options, path], "guest_mount_failed", f"{path} cannot be remounted read-only")
+        command = ["mount", "-o", ",".join(("remount", *OPTIONS)), path]
+        self._agent.require(command, "guest_mount_failed", f"{path} cannot be remounted read-only")
 
-    def unmount(self, tag: str, path: str) -> None:
+    def unmount(self, tag: str, path: str, force: bool = False) -> None:
         """Unmount a tag from a path.
+
+        Args:
+            force: whether to unmount it also when it is in use; then its users keep what they have open until the
+                device goes, and find errors afterwards.
 
         Raises:
             ModelfleetError: C(mount_busy), also when a container in the guest still has it, C(guest_unmount_failed),
-                C(agent_unavailable).
+                C(agent_unavailable), C(agent_restricted).
         """
-        done = self._run(["umount", path])
-        if done.code != 0:
-            busy = "busy" in done.output.lower()
-            raise self._failure("mount_busy" if busy else "guest_unmount_failed", f"{path} cannot be unmounted", done)
+        done = self._agent.run(["umount", path])
+        if done.code == 0:
+            if not force:
+                self._refuse_other_name_spaces(tag, path)
+            return
+        if not _BUSY.search(done.output):
+            raise self._agent.failure("guest_unmount_failed", f"{path} cannot be unmounted", done)
+        if not force:
+            raise self._busy(path, done)
+        self._agent.require(["umount", "-l", path], "guest_unmount_failed", f"{path} cannot be unmounted lazily")
+
+    def _busy(self, path: str, done: _guest_agent.Done) -> ModelfleetError:
+        try:
+            users = _guest_users.of_path(self._agent, path)
+        except ModelfleetError:
+            # That it is in use is what matters, by whom is a help.
+            users = []
+        by = f"process {_guest_users.shown(users)}" if users else "no process that could be found: a mount below it?"
+        return self._agent.failure(
+            "mount_busy", f"{path}, used by {by}, cannot be unmounted", done, guest_processes=users
+        )
+
+    def _refuse_other_name_spaces(self, tag: str, path: str) -> None:
         # A process with a mount name space of its own, as containers have, keeps a copy that no umount here reaches.
-        search = [
-            "find",
-            "/proc",
-            "-maxdepth",
-            "2",
-            "-name",
-            "mountinfo",
-            "-exec",
-            "grep",
-            "-lF",
-            f" {tag} ",
-            "{}",
-            "+",
-        ]
-        users = sorted(set(re.findall(r"^/proc/(\d+)/mountinfo$", self._run(search).output, re.MULTILINE)), key=int)
+        try:
+            users = _guest_users.of_other_name_spaces(self._agent, tag)
+        except ModelfleetError:
+            # Nobody undoes a step that failed.
+            self.mount(tag, path)
+            raise
         if users:
             self.mount(tag, path)
-            shown = ", ".join(users[:5])
             raise ModelfleetError(
                 "mount_busy",
                 f"VM {self._name}: {path} is in use in another mount name space of the guest, a container for example,"
-                f" by process {shown}",
+                f" by process {_guest_users.shown(users)}",
                 vm=self._name,
-                guest_processes=[int(pid) for pid in users[:20]],
+                guest_processes=users,
             )
 
-    def _require(self, command: list[str], code: str, problem: str) -> None:
-        done = self._run(command)
-        if done.code != 0:
-            raise self._failure(code, problem, done)
+    # Mounts at the guest's next boot
 
-    def _run(self, command: list[str]) -> Done:
-        end = time.monotonic() + self._deadline
-        # Messages are matched, so they must not be in the guest's language.
-        arguments = {"path": "env", "arg": ["LC_ALL=C", *command], "capture-output": True}
-        pid = self._ask("guest-exec", arguments, end).get("pid")
-        wait = 0.01
-        while True:
-            status = self._ask("guest-exec-status", {"pid": pid}, end)
-            if status.get("exited"):
-                return self._done(status)
-            if time.monotonic() > end:
-                # There is no way to kill it; a command on a dead mount never ends.
-                raise ModelfleetError(
-                    "agent_command_failed",
-                    f"VM {self._name}: '{' '.join(command)}' did not end in {self._deadline:.0f} s in the guest",
-                    vm=self._name,
-                )
-            time.sleep(wait)
-            wait = min(wait * 2, 0.2)
+    def init(self) -> str:
+        """What runs as the first process of the guest: C(systemd), or something else."""
+        return _guest_unit.init(self._agent)
 
-    def _ask(self, command: str, arguments: dict[str, t.Any], end: float, kind: type = dict) -> t.Any:
-        # The agent is not connected for a moment after boot and after some hot-plugs.
-        while True:
-            try:
-                answer = self._ask_once(command, arguments, max(1.0, end - time.monotonic()))
-            except ModelfleetError as problem:
-                if problem.code != "agent_unavailable" or time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
-                continue
-            if not isinstance(answer, kind):
-                raise self._nonsense(f"its answer to {command} is not understood")
-            if time.monotonic() > end + self._deadline:
-                # It answers, but never comes to an end.
-                raise self._nonsense(f"it kept answering for more than {self._deadline:.0f} s")
-            return answer
+    def read_unit(self, path: str) -> t.Optional[str]:
+        """The text of the mount unit of a path; see _guest_unit.read."""
+        return _guest_unit.read(self._agent, path)
 
-    def _done(self, status: dict[str, t.Any]) -> Done:
-        output = self._bytes(status.get("err-data", "")) + self._bytes(status.get("out-data", ""))
-        code = status.get("exitcode")
-        return Done(code if isinstance(code, int) else -1, output.decode("utf-8", "replace"))
+    def write_unit(self, uuid: str, tag: str, path: str) -> bool:
+        """Have a model mounted when the guest boots; see _guest_unit.write."""
+        return _guest_unit.write(self._agent, uuid, tag, path)
 
-    def _bytes(self, encoded: t.Any) -> bytes:
-        try:
-            return base64.b64decode(encoded.encode("ascii"), validate=True)
-        except (binascii.Error, ValueError, AttributeError):
-            raise self._nonsense("it sends what is not base64") from None
-
-    def _nonsense(self, problem: str) -> ModelfleetError:
-        return ModelfleetError("agent_command_failed", f"VM {self._name}: {problem}", vm=self._name)
-
-    def _failure(self, code: str, problem: str, done: Done) -> ModelfleetError:
-        said = done.output.strip()[:_OUTPUT_SHOWN]
-        return ModelfleetError(
-            code,
-            f"VM {self._name}: {problem} in the guest: {ascii(said)[1:-1] or f'exit code {done.code}'}",
-            vm=self._name,
-            guest_output=said,
-            guest_exit_code=done.code,
-        )
+    def remove_unit(self, uuid: str, path: str) -> bool:
+        """Undo write_unit; see _guest_unit.remove."""
+        return _guest_unit.remove(self._agent, uuid, path)
 
 
 def is_mounted(mount: t.Optional[_mountinfo.Mount], tag: str) -> bool:

@@ -6,91 +6,23 @@
 
 from __future__ import annotations
 
-import base64
 import time
 
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _guest
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
-
-ROOT = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
-OURS = "61 21 0:55 / /srv/ai/guard ro,nosuid,nodev,relatime shared:30 - virtiofs guard-tag rw\n"
-MOUNT = ["mount", "-t", "virtiofs", "-o", "ro,nosuid,nodev", "guard-tag", "/srv/ai/guard"]
-FOREVER = object()
-
-
-def encoded(text):
-    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
-
-
-class Agent:
-    """An honest agent. `results` says how commands end, by their first word; those not in it end well."""
-
-    def __init__(self, table=ROOT, **results):
-        self.table = table if isinstance(table, bytes) else table.encode()
-        self.results = results
-        self.commands = []
-        self.asked = []
-        self.open = 0
-        self.chunk = 1 << 20
-        self._read = 0
-        self._answers = {}
-
-    def __call__(self, command, arguments, deadline):
-        self.asked.append(command)
-        return getattr(self, command.replace("-", "_"))(arguments)
-
-    def guest_file_open(self, arguments):
-        assert arguments == {"path": "/proc/self/mountinfo", "mode": "r"}
-        self.open += 1
-        self._read = 0
-        return 1000
-
-    def guest_file_read(self, arguments):
-        assert arguments["handle"] == 1000
-        part = self.table[self._read : self._read + min(arguments["count"], self.chunk)]
-        self._read += len(part)
-        return {"count": len(part), "buf-b64": encoded(part), "eof": self._read >= len(self.table)}
-
-    def guest_file_close(self, arguments):
-        assert arguments == {"handle": 1000}
-        self.open -= 1
-        return {}
-
-    def guest_exec(self, arguments):
-        assert arguments["capture-output"] is True
-        # In no language but the one whose messages are understood.
-        assert (arguments["path"], arguments["arg"][0]) == ("env", "LC_ALL=C")
-        command = arguments["arg"][1:]
-        self.commands.append(command)
-        result = self.results.get(command[0])
-        if isinstance(result, list):
-            result = result.pop(0) if len(result) > 1 else result[0]
-        if result is None:
-            result = (0, command[-1] + "\n" if command[0] == "readlink" else "")
-        if command[0] == "mount" and result is not FOREVER and result[0] == 0 and "-t" in command:
-            self.table += OURS.encode()
-        self._answers[len(self.commands)] = result
-        return {"pid": len(self.commands)}
-
-    def guest_exec_status(self, arguments):
-        result = self._answers[arguments["pid"]]
-        if result is FOREVER:
-            return {"exited": False}
-        return {"exited": True, "exitcode": result[0], "out-data": encoded(result[1])}
-
-
-def guest(agent, deadline=5.0):
-    return _guest.Guest("render-4", agent, deadline)
-
-
-def failure(call, *arguments):
-    with pytest.raises(ModelfleetError) as caught:
-        call(*arguments)
-    assert "render-4" in caught.value.msg
-    return caught.value
-
+from ansible_collections.modelfleet.kvm.tests.unit.scripted_agent import (
+    FOREVER,
+    MOUNT,
+    OURS,
+    ROOT,
+    TABLE,
+    Agent,
+    encoded,
+    failure,
+    guest,
+)
 
 # The mount table
 
@@ -105,7 +37,7 @@ def test_a_large_table_comes_in_pieces():
     agent = Agent(ROOT + "".join(OURS.replace("guard ", f"guard{index} ") for index in range(3000)))
     agent.chunk = 4099
     assert len(guest(agent).mounts()) == 3001
-    assert agent.asked.count("guest-file-read") == -(-len(agent.table) // 4099)
+    assert agent.asked.count("guest-file-read") == -(-len(agent.files[TABLE]) // 4099)
 
 
 def test_bytes_that_are_not_unicode_are_no_reason_to_fail():
@@ -240,12 +172,130 @@ def test_why_a_model_cannot_be_unmounted(result, code):
     assert (problem.code, problem.details["guest_exit_code"]) == (code, result[0])
 
 
+def in_proc(**found):
+    """What find and grep answer: `links` and `maps` of the processes, `mountinfo` of those elsewhere, their `names`."""
+
+    def find(command, _stdin):
+        kind = next((kind for kind in ("maps", "mountinfo") if f"/proc/[0-9]*/{kind}" in command), "links")
+        return 0, found.get(kind, ""), "find: /proc/9/fd: No such file or directory\n"
+
+    return {"find": find, "grep": (0, found.get("names", ""))}
+
+
+BUSY = (32, "", "umount: /srv/ai/guard: target is busy.\n")
+LINKS = """\
+lrwxrwxrwx 1 root root  0 Nov 23 10:00 /proc/1/root -> /
+lrwxrwxrwx 1 root root  0 Nov 23 10:00 /proc/412/cwd -> /srv/ai/guard
+lr-x------ 1 root root 64 Nov 23 10:00 /proc/412/fd/3 -> /srv/ai/guard/weights.bin
+lr-x------ 1 root root 64 Nov 23 10:00 /proc/8/fd/3 -> /srv/ai/guard/a b -> c
+lr-x------ 1 root root 64 Nov 23 10:00 /proc/9/fd/3 -> /srv/ai/guardian
+lr-x------ 1 root root 64 Nov 23 10:00 /proc/10/fd/3 -> /mnt/srv/ai/guard/x
+lr-x------ 1 root root 64 Nov 23 10:00 /proc/self/fd/3 -> /srv/ai/guard/x
+"""
+
+
+def test_who_uses_a_busy_model_is_named():
+    proc = in_proc(
+        links=LINKS, maps="/proc/77/maps\n", names="/proc/8/comm:less\n/proc/77/comm:vllm\n/proc/412/comm:sh\n"
+    )
+    problem = failure(guest(Agent(umount=BUSY, **proc)).unmount, "guard-tag", "/srv/ai/guard")
+    assert problem.code == "mount_busy"
+    users = [{"pid": 8, "name": "less"}, {"pid": 77, "name": "vllm"}, {"pid": 412, "name": "sh"}]
+    assert problem.details["guest_processes"] == users
+    assert "8 (less), 77 (vllm), 412 (sh)" in problem.msg
+
+
+def test_nothing_of_the_mount_is_touched_to_find_its_users():
+    agent = Agent(umount=BUSY, **in_proc(links=LINKS))
+    failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
+    assert not any("/srv/ai/guard" in command for command in agent.commands[1:])
+
+
+def test_of_many_users_the_first_are_named():
+    maps = "".join(f"/proc/{pid}/maps\n" for pid in range(300, 100, -1))
+    problem = failure(guest(Agent(umount=BUSY, **in_proc(maps=maps))).unmount, "guard-tag", "/srv/ai/guard")
+    assert problem.details["guest_processes"] == [{"pid": pid, "name": ""} for pid in range(101, 121)]
+    assert "105 (), ..." in problem.msg and "106" not in problem.msg
+
+
+def test_names_of_processes_are_the_guests_and_are_cut():
+    names = b"/proc/77/comm:\x1b[2J\xff" + b"x" * 1000 + b"\n/proc/77/comm:second\nnonsense\n"
+    problem = failure(
+        guest(Agent(umount=BUSY, **in_proc(maps="/proc/77/maps\n", names=names))).unmount, "t", "/srv/ai/guard"
+    )
+    assert problem.details["guest_processes"] == [{"pid": 77, "name": "?[2J?" + "x" * 27}]
+    assert problem.msg.isprintable()
+
+
+@pytest.mark.parametrize("result", [FOREVER, (127, "", "find: not found"), (0, b"\xff\x00" * 10_000)])
+def test_a_model_is_busy_also_when_nobody_can_be_found(result):
+    agent = Agent(umount=BUSY, find=result)
+    problem = failure(guest(agent, deadline=0.1).unmount, "guard-tag", "/srv/ai/guard")
+    assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [])
+
+
 def test_a_container_that_keeps_the_mount_keeps_the_model():
-    agent = Agent(find=(0, "/proc/412/mountinfo\n/proc/77/mountinfo\n"))
+    proc = in_proc(mountinfo="/proc/412/mountinfo\n/proc/77/mountinfo\n", names="/proc/77/comm:conmon\n")
+    agent = Agent(**proc)
     problem = failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
-    assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [77, 412])
+    assert problem.code == "mount_busy"
+    assert problem.details["guest_processes"] == [{"pid": 77, "name": "conmon"}, {"pid": 412, "name": ""}]
     # It was unmounted, and is mounted again.
-    assert [command[0] for command in agent.commands] == ["umount", "find", "mkdir", "readlink", "mount"]
+    assert [command[0] for command in agent.commands] == ["umount", "find", "grep", "mkdir", "readlink", "mount"]
+
+
+def test_a_search_for_containers_that_fails_leaves_the_model_mounted():
+    agent = Agent(find=FOREVER)
+    assert failure(guest(agent, deadline=0.1).unmount, "guard-tag", "/srv/ai/guard").code == "agent_command_failed"
+    assert agent.commands[-1] == MOUNT
+
+
+def test_by_force_a_model_in_use_is_unmounted_lazily():
+    agent = Agent(umount=[BUSY, (0, "")])
+    guest(agent).unmount("guard-tag", "/srv/ai/guard", force=True)
+    assert agent.commands == [["umount", "/srv/ai/guard"], ["umount", "-l", "/srv/ai/guard"]]
+
+
+def test_by_force_an_idle_model_is_unmounted_as_ever_and_containers_are_no_reason_to_refuse():
+    agent = Agent(**in_proc(mountinfo="/proc/412/mountinfo\n"))
+    guest(agent).unmount("guard-tag", "/srv/ai/guard", force=True)
+    assert agent.commands == [["umount", "/srv/ai/guard"]]
+
+
+@pytest.mark.parametrize("results", [[BUSY], [(32, "", "umount: not mounted.")]])
+def test_force_has_its_limits(results):
+    problem = failure(guest(Agent(umount=results)).unmount, "guard-tag", "/srv/ai/guard", force=True)
+    assert problem.code == "guest_unmount_failed"
+
+
+# Mounts that are dead
+
+DEAD = (1, "", "stat: can't read file system information for '/srv/b': Transport endpoint is not connected\n")
+
+
+def test_mounts_that_all_answer_take_one_command():
+    agent = Agent(stat=(0, "0\n0\n"))
+    assert guest(agent).stale(["/srv/a", "/srv/b"]) == frozenset()
+    assert agent.commands == [["stat", "-f", "-c", "%i", "/srv/a", "/srv/b"]]
+    assert guest(agent).stale([]) == frozenset() and len(agent.commands) == 1
+
+
+def test_a_dead_mount_is_told_from_those_that_answer():
+    def stat(command, _stdin):
+        if command[-1] == "/srv/io":
+            return 1, "", "stat: cannot read file system information for '/srv/io': Input/output error"
+        return DEAD if "/srv/b" in command else (0, "0\n")
+
+    assert guest(Agent(stat=stat)).stale(["/srv/a", "/srv/b", "/srv/io"]) == {"/srv/b"}
+
+
+def test_a_mount_that_does_not_answer_is_more_than_dead():
+    problem = failure(guest(Agent(stat=FOREVER), deadline=0.1).stale, ["/srv/a"])
+    assert problem.code == "guest_mount_hung" and "/srv/a" in problem.msg
+
+
+def test_a_guest_that_cannot_look_has_no_healthy_mounts():
+    assert failure(guest(Agent(stat=(127, "", "env: stat: not found"))).stale, ["/a"]).code == "agent_command_failed"
 
 
 def test_a_mount_is_made_read_only_again():
@@ -307,17 +357,19 @@ def test_an_agent_that_is_away_for_a_moment_is_asked_again():
     assert len(guest(ask).mounts()) == 1
 
 
-@pytest.mark.parametrize(("code", "least"), [("agent_unavailable", 2), ("agent_command_failed", 1)])
-def test_an_agent_that_stays_away_is_given_up(code, least):
+@pytest.mark.parametrize(("code", "again"), [("agent_unavailable", True), ("agent_command_failed", False)])
+def test_an_agent_that_stays_away_is_given_up(code, again):
     asked = []
+    deadlines = []
 
     def ask(command, arguments, deadline):
-        asked.append(deadline)
+        asked.append(command)
+        deadlines.append(deadline)
         raise ModelfleetError(code, "VM render-4: x")
 
     assert failure(guest(ask, deadline=0.3).mounts).code == code
-    assert len(asked) >= least and (least > 1 or len(asked) == 1)
-    assert min(asked) >= 1.0
+    assert (asked.count("guest-file-open") > 1) is again
+    assert min(deadlines) >= 1.0
 
 
 @pytest.mark.parametrize(
@@ -328,3 +380,76 @@ def test_a_model_is_known_by_its_tag_and_type(line, expected):
     (mount,) = _guest._mountinfo.parse(line)
     assert _guest.is_mounted(mount, "guard-tag") is expected
     assert not _guest.is_mounted(None, "guard-tag")
+
+
+# Agents that may not do everything, and guests that are not Linux
+
+DISABLED = "Command {} has been disabled: the command is not allowed"
+FILES = ("guest-file-open", "guest-file-read", "guest-file-close")
+COMMANDS = ("guest-exec", "guest-exec-status")
+
+
+@pytest.mark.parametrize("reason", [DISABLED, "Command {} has been disabled", "The command {} has not been found"])
+def test_a_restricted_agent_is_called_that(reason):
+    agent = Agent()
+    agent.refuses = {name: reason.format(name) for name in (*FILES, *COMMANDS)}
+    problem = failure(guest(agent).mounts)
+    assert (problem.code, problem.details["command"]) == ("agent_restricted", "guest-exec")
+    problem = failure(guest(agent).mount, "guard-tag", "/srv/ai/guard")
+    assert (problem.code, problem.details["command"]) == ("agent_restricted", "guest-exec")
+
+
+@pytest.mark.parametrize("command", FILES[:2])
+def test_where_files_are_blocked_a_command_reads_the_table(command):
+    agent = Agent(ROOT + OURS)
+    agent.refuses = {command: DISABLED.format(command)}
+    assert len(guest(agent).mounts()) == 2
+    assert agent.commands == [["cat", TABLE]]
+
+
+def test_where_selinux_blocks_a_file_a_command_reads_the_table():
+    agent = Agent(ROOT + OURS)
+    agent.refuses = {"guest-file-open": f"failed to open file '{TABLE}' (mode: 'r'): Permission denied"}
+    assert len(guest(agent).mounts()) == 2
+
+
+def test_where_commands_are_blocked_the_table_is_read_but_nothing_mounted():
+    agent = Agent(ROOT + OURS)
+    agent.refuses = {name: DISABLED.format(name) for name in COMMANDS}
+    assert len(guest(agent).mounts()) == 2
+    assert failure(guest(agent).require_commands).code == "agent_restricted"
+
+
+def test_an_agent_that_can_do_all_is_able():
+    guest(Agent()).require_commands()
+
+
+def test_a_program_that_selinux_does_not_let_run_is_a_restriction():
+    agent = Agent()
+    agent.refuses = {"guest-exec": "Failed to execute child process \u201cenv\u201d (Permission denied)"}
+    assert failure(guest(agent).require_commands).code == "agent_restricted"
+    agent = Agent(mkdir=(126, "", "env: 'mkdir': Permission denied"))
+    assert failure(guest(agent).mount, "guard-tag", "/srv/ai/guard").code == "agent_restricted"
+
+
+def test_a_frozen_guest_is_not_restricted():
+    agent = Agent()
+    agent.refuses = {"guest-file-open": "Command guest-file-open has been disabled: the agent is in frozen state"}
+    assert failure(guest(agent).mounts).code == "agent_command_failed"
+
+
+@pytest.mark.parametrize("refused", [(), FILES, COMMANDS, FILES + COMMANDS])
+def test_windows_is_not_supported(refused):
+    agent = Agent()
+    agent.files = {}
+    agent.refuses = {name: DISABLED.format(name) for name in refused}
+    agent.guest_get_osinfo = lambda _arguments: {"id": "mswindows"}
+    assert failure(guest(agent).mounts).code == "guest_unsupported"
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, {"id": 7}, {"id": ["mswindows"]}])
+def test_what_is_not_known_to_be_windows_keeps_its_first_failure(answer):
+    agent = Agent()
+    agent.files = {}
+    agent.guest_get_osinfo = lambda _arguments: answer
+    assert failure(guest(agent).mounts).code == "agent_command_failed"
