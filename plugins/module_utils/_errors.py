@@ -246,6 +246,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }
 
+# Nothing but a new start of the VM heals these.
+HEALED_BY_RESTART = frozenset(("guest_mount_hung", "libvirt_restarted", "no_free_pci_port", "no_shared_memory"))
+
 
 class ModelfleetError(Exception):
     """A failure with a code of the catalogue.

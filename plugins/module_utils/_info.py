@@ -10,9 +10,23 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import typing as t
 
-from . import _converge, _domain, _filters, _guest, _observed, _records, _report, _sources, _wanted
+from . import (
+    _agents,
+    _converge,
+    _domain,
+    _filters,
+    _guest,
+    _guest_view,
+    _layers,
+    _observed,
+    _opener,
+    _records,
+    _report,
+    _sources,
+)
 from ._errors import ModelfleetError
 
 
@@ -23,17 +37,20 @@ def mounts(
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
     views = {uuid: filters.narrowed(view) for uuid, view in views.items()}
-    with concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
-        jobs = {uuid: pool.submit(_with_guest, handles[uuid], view, deadline) for uuid, view in views.items()}
-        views = {uuid: job.result() for uuid, job in jobs.items()}
-    records = [record for view in views.values() for record in view.records.values()]
     keys = {
         _sources.path(record.vm_instance_uuid, record.uuid): _observed.ModelKey(
             record.model_center_name, record.model_path
         )
-        for record in records
+        for view in views.values()
+        for record in view.records.values()
     }
-    on_host = _observed.observe_host(keys.values(), keys, {}, deadline)
+    agents = _agents.Agents(host.uri)
+    with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
+        on_host = _observed.observe_host(keys.values(), keys, {}, deadline, openers)
+        jobs = {
+            uuid: pool.submit(_seen, agents, handles[uuid], on_host, view, deadline) for uuid, view in views.items()
+        }
+        views = {uuid: job.result() for uuid, job in jobs.items()}
     host_uuid = host.uuid()
     found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
     return {
@@ -42,9 +59,11 @@ def mounts(
     }
 
 
-def _with_guest(vm: _domain.Vm, view: _observed.VmView, deadline: float) -> _observed.VmView:
-    ours = any(record.guest == _wanted.AGENT for record in view.records.values())
-    return _converge.with_guest(view, _guest.Guest(vm.name, vm.agent, deadline)) if view.running and ours else view
+def _seen(
+    agents: _agents.Agents, vm: _domain.Vm, host: _observed.HostView, view: _observed.VmView, deadline: float
+) -> _observed.VmView:
+    guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
+    return _guest_view.for_info(host, view, guest, view.records.values())
 
 
 def _sorted(view: _observed.VmView) -> list[_records.Record]:
@@ -52,7 +71,7 @@ def _sorted(view: _observed.VmView) -> list[_records.Record]:
 
 
 def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Record, host_uuid: str) -> dict[str, t.Any]:
-    layers = _observed.layers(host, vm, record)
+    layers = _layers.layers(host, vm, record)
     model = host.models.get(_observed.ModelKey(record.model_center_name, record.model_path))
     error = model if isinstance(model, ModelfleetError) else vm.guest_error
     return {

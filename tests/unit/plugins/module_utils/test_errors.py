@@ -66,8 +66,8 @@ def test_every_code_of_the_catalogue_is_raised_somewhere():
 
 
 def test_the_search_finds_what_it_should():
-    assert "host_not_prepared" in RAISED["module_utils/_plan.py"]
-    assert {"agent_unavailable", "agent_command_failed"} <= RAISED["module_utils/_domain.py"]
+    assert "host_not_prepared" in RAISED["module_utils/_refusals.py"]
+    assert {"agent_unavailable", "agent_command_failed"} <= RAISED["module_utils/_agents.py"]
     assert {"storage_timeout", "storage_error"} <= RAISED["module_utils/_observed.py"]
 
 

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _converge,
     _filters,
+    _guest_view,
     _info,
     _input,
     _observed,
@@ -191,8 +192,8 @@ def fleet(monkeypatch):
     views = {b.VM: b.running(GUARD), b.OTHER_VM: b.running(other, uuid=b.OTHER_VM, name="render-5")}
     asked = []
 
-    def with_guest(view, _guest):
-        asked.append(view.name)
+    def for_info(_host, view, _guest, records):
+        asked.extend([view.name] if records else [])
         return view
 
     def observe_host(models, *_arguments):
@@ -200,10 +201,10 @@ def fleet(monkeypatch):
         return b.host(b.bind(GUARD), b.bind(other))
 
     monkeypatch.setattr(_converge, "observe", lambda handles: (views, {}))
-    monkeypatch.setattr(_converge, "with_guest", with_guest)
+    monkeypatch.setattr(_guest_view, "for_info", for_info)
     monkeypatch.setattr(_observed, "observe_host", observe_host)
     vms = [SimpleNamespace(uuid=uuid, name=view.name, agent=None) for uuid, view in views.items()]
-    host = SimpleNamespace(uuid=lambda: "a host")
+    host = SimpleNamespace(uuid=lambda: "a host", uri="test:///default")
 
     def shown(**given):
         asked.clear()
