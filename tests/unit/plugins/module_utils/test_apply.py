@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _opener, _plan, _sources
-from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.world import World
 
