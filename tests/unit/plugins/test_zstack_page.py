@@ -13,7 +13,7 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _errors, _observed, _records, _report
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _errors, _layers, _records, _report
 from ansible_collections.modelfleet.kvm.plugins.modules import (
     kvm_host_prepare,
     model_center_mount,
@@ -78,7 +78,7 @@ def ours(monkeypatch):
             known |= {option, *(f"{option}: {choice}" for choice in choices)}
         known |= returned(yaml.safe_load(module.RETURN))
     known |= {f"record.{field.name}" for field in dataclasses.fields(_records.Record) if field.name != "unknown"}
-    known |= {"record.schema_version", *(f"layers.{layer}" for layer in _observed.Layers._fields)}
+    known |= {"record.schema_version", *(f"layers.{layer}" for layer in _layers.Layers._fields)}
     center = yaml.safe_load(model_center_mount.RETURN)["center"]["contains"]
     return known | {f"center.{field}" for field in center}
 
