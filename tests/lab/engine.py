@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's engine, run on a host without Ansible: quickly, side by side, or killed in the middle."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from modelfleet_lab import Host
+
+_ROOT = Path(__file__).parents[2]
+_THERE = "/opt/modelfleet-tests"
+_COLLECTION = "ansible_collections/modelfleet/kvm"
+KILLED = 137
+
+
+class Engine:
+    """The engine on one host.
+
+    Attributes:
+        host: the host.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
+                tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
+            tar.add(_ROOT / "tests" / "lab" / "on_host" / "converge.py", "on_host/converge.py")
+        host.run(["rm", "-rf", _THERE])
+        host.run(["mkdir", "-p", _THERE])
+        host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
+
+    def run(self, mounts: list[dict[str, Any]], **params: Any) -> dict[str, Any]:
+        """Converge a list of mounts; returns C(mounts) and C(failure) of the result."""
+        done = self.host.run(
+            ["python3", f"{_THERE}/on_host/converge.py"],
+            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": None}),
+            timeout=120,
+        )
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def killed(self, mounts: list[dict[str, Any]], kill_after: int, **params: Any) -> bool:
+        """Converge a list of mounts and be killed after so many effects; False when there were fewer."""
+        done = self.host.run(
+            ["python3", f"{_THERE}/on_host/converge.py"],
+            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": kill_after}),
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode in (0, KILLED), done.stderr
+        return done.returncode == KILLED
