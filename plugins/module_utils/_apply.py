@@ -100,6 +100,7 @@ class _Run:
             _steps.REMOUNT: self._remount,
             _steps.WRITE_UNIT: self._write_units,
             _steps.SETTLE: self._settle,
+            _steps.DETACH_STRAY: self._detach_strays,
             _steps.UNBIND: self._unbind,
             _steps.FORGET: self._forget,
         }
@@ -118,6 +119,10 @@ class _Run:
                 return {"undone": undone, "undo_failed": {"step": action, "msg": str(problem)}}
             undone.append(action)
         return {"undone": undone}
+
+    def _commit(self) -> None:
+        # All that can be undone is done; what fails from here on is for the next run to finish.
+        self._undo.clear()
 
     # Records
 
@@ -205,8 +210,7 @@ class _Run:
         return put_back
 
     def _unbind(self, records: tuple[_records.Record, ...]) -> None:
-        # Everything else is done; what fails from here on is for the next run to finish.
-        self._undo.clear()
+        self._commit()
         for record in records:
             path = _sources.path(self._vm.uuid, record.uuid)
             try:
@@ -241,6 +245,13 @@ class _Run:
             self._vm.detach_persistent(record.alias)
             undo = functools.partial(self._plug, record, live=False, persistent=True)
             self._undo.append((_steps.DETACH_PERSISTENT, undo))
+
+    def _detach_strays(self, records: tuple[_records.Record, ...]) -> None:
+        self._commit()
+        self._vm.detach_live([record.alias for record in records], self._options.deadline)
+        for record in records:
+            if self._view.persistent is not None:
+                self._vm.detach_persistent(record.alias)
 
     def _plug(self, record: _records.Record, live: bool, persistent: bool) -> None:
         source = _sources.path(self._vm.uuid, record.uuid)

@@ -107,8 +107,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "guest_unsupported": Entry(
         "The guest cannot do what was asked for",
-        "The guest runs Windows, whose agent cannot mount virtiofs at a path, or persistence=systemd was asked of a guest"
-        " that does not run systemd.",
+        "The guest runs Windows, whose agent cannot mount virtiofs at a path, or persistence=systemd was asked of a"
+        " guest that does not run systemd.",
         "Use persistence=none where systemd is missing. For Windows use guest=none, and mount the tag in the guest with"
         " the virtiofs service of virtio-win.",
     ),

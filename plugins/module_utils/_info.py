@@ -16,6 +16,7 @@ import typing as t
 from . import (
     _agents,
     _converge,
+    _devices,
     _domain,
     _filters,
     _guest,
@@ -55,6 +56,11 @@ def mounts(
     found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
     return {
         "mounts": [mount for mount in found if filters.status(mount["status"])],
+        "strays": [
+            {"vm": view.name, "vm_instance_uuid": view.uuid, **_stray(device)}
+            for view in views.values()
+            for device in view.strays
+        ],
         "errors": [{"vm": handles[uuid].name, **problem.as_result()} for uuid, problem in broken.items()],
     }
 
@@ -64,6 +70,10 @@ def _seen(
 ) -> _observed.VmView:
     guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
     return _guest_view.for_info(host, view, guest, view.records.values())
+
+
+def _stray(device: _devices.Device) -> dict[str, str]:
+    return {"tag": device.tag, "alias": device.alias, "source_path": device.source}
 
 
 def _sorted(view: _observed.VmView) -> list[_records.Record]:

@@ -110,6 +110,14 @@ class VmView:
         """All records by UUID; where live and persistent differ, the live one."""
         return {record.uuid: record for record in (*self.persistent_records, *self.live_records)}
 
+    @property
+    def strays(self) -> tuple[_devices.Device, ...]:
+        """Devices with an alias of ours that no record of this VM is for: of a clone, or of an XML that was pasted."""
+        recorded = {record.alias for record in self.records.values()}
+        domains = [domain for domain in (self.persistent, self.live) if domain is not None]
+        devices = {device.alias: device for domain in domains for device in domain.devices if device.ours}
+        return tuple(device for alias, device in sorted(devices.items()) if alias not in recorded)
+
     def recorded_everywhere(self, record: _records.Record) -> bool:
         """Whether a record stands, saying the same, wherever the VM keeps records."""
         places = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _mount_lines, _records, _refusals
+from . import _devices, _identity, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
 from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, layers
 from ._observed import HostView, ModelKey, VmView
@@ -25,6 +25,7 @@ from ._steps import (
     BIND,
     DETACH_LIVE,
     DETACH_PERSISTENT,
+    DETACH_STRAY,
     FORGET,
     INTERRUPTED,
     LISTED,
@@ -34,6 +35,7 @@ from ._steps import (
     REMOUNT,
     REMOVE_UNIT,
     SETTLE,
+    STRAY,
     UNBIND,
     UNMOUNT,
     VERIFY,
@@ -41,7 +43,7 @@ from ._steps import (
     MountPlan,
     Step,
 )
-from ._wanted import AGENT, AUTO, NOT_PERSISTENT, SYSTEMD, Wanted, from_record
+from ._wanted import AGENT, AUTO, NOT_PERSISTENT, SYSTEMD, Wanted, from_record, nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,9 @@ def plan_vm(
     for record in _by_path(vm):
         if record.uuid not in claimed and record.intent != _records.SETTLED:
             unasked.append(_carry_on(host, vm, record, terms))
+    if terms.purge or (not terms.present and any(mount.means_all() for _index, mount in entries)):
+        known = {_identity.alias(uuid) for uuid in claimed}
+        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
     return {**plans, -1: unasked} if unasked else plans
 
 
@@ -102,6 +107,20 @@ def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms)
         return plan_absent(host, vm, wanted, record, terms, INTERRUPTED)
     others = [other for other in _by_path(vm) if other.uuid != record.uuid]
     return plan_present(host, vm, wanted, others, terms, INTERRUPTED)
+
+
+def _plan_stray(vm: VmView, device: _devices.Device, terms: Terms) -> MountPlan:
+    """Take a device away that carries an alias of ours and belongs to no mount of this VM."""
+    wanted = dataclasses.replace(nothing(vm.name), tag=device.tag)
+    plan = MountPlan(wanted, vm.uuid, vm.name, origin=STRAY)
+    record = _records.of_stray(vm.uuid, device.alias, device.tag)
+    try:
+        _refusals.require_settled_state(vm)
+        if not terms.force:
+            _refusals.refuse_other_uses(vm, record)
+    except ModelfleetError as problem:
+        return dataclasses.replace(plan, error=problem)
+    return dataclasses.replace(plan, steps=(Step(DETACH_STRAY, record),))
 
 
 def plan_present(

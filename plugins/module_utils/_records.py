@@ -79,6 +79,12 @@ _FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "
 _OPTIONAL = {"account_uuid": "", "model_version": "", "persistence": ""}
 
 
+def of_stray(vm: str, alias: str, tag: str) -> Record:
+    """What stands for a device of a VM that has no record. It is never written."""
+    blank: dict[str, t.Any] = dict.fromkeys(_FIELDS, "")
+    return Record(**{**blank, "vm_instance_uuid": vm, "alias": alias, "tag": tag, "read_only": True, "generation": 0})
+
+
 def to_xml(records: t.Iterable[Record], vm: str) -> t.Optional[str]:
     """The metadata element for a VM's records, as libvirt wants it (without name space); None for no records."""
     root = ET.Element("mounts", {"schema_version": str(SCHEMA_VERSION), "vm": vm})

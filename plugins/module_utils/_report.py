@@ -96,7 +96,9 @@ def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
     before, after = [], []
     for outcome in outcomes:
         plan = outcome.plan
-        if plan.steps and outcome.error is None:
+        if plan.origin == _steps.STRAY and outcome.changed:
+            before.append(f"VM {plan.vm_name}: a device without a record, tag {plan.wanted.tag!a}\n")
+        elif plan.steps and outcome.error is None:
             before.append(_state(plan, plan.before, plan.layers))
             after.append(_state(plan, plan.after, _all_right(plan.layers)))
     return {"before": "".join(before), "after": "".join(after)}

@@ -31,11 +31,12 @@ MOUNT = "mount_in_guest"
 REMOUNT = "remount_in_guest"
 WRITE_UNIT = "write_guest_unit"
 SETTLE = "settle_record"
+DETACH_STRAY = "detach_stray"
 UNBIND = "unbind_source"
 FORGET = "forget_record"
 
-# What goes is gone before what comes is made, so that models can change places and ports be used again. Sources go
-# last: what is left of one is removed by the next run, and nothing after it can fail that would need it back.
+# What goes is gone before what comes is made, so that models can change places and ports be used again. Strays and
+# sources go last: what is left of them is removed by the next run, and nothing after it can fail that would need them.
 ORDER = (
     RECORD,
     REMOVE_UNIT,
@@ -51,6 +52,7 @@ ORDER = (
     REMOUNT,
     WRITE_UNIT,
     SETTLE,
+    DETACH_STRAY,
     UNBIND,
     FORGET,
 )
@@ -61,6 +63,7 @@ IN_GUEST = (REMOVE_UNIT, UNMOUNT, MOUNT, REMOUNT, WRITE_UNIT)
 LISTED = "listed"
 PURGED = "purged"
 INTERRUPTED = "interrupted"
+STRAY = "stray"
 
 
 class Step(t.NamedTuple):
@@ -88,7 +91,8 @@ class MountPlan:
         layers: what was found, compared with `after`, or with `before` when the mount goes.
         error: why nothing can be done; then there are no steps.
         conditional: what an earlier task of the same play must have made for this to come true.
-        origin: C(listed) by the task, C(purged) because it is not listed, or C(interrupted) in an earlier run.
+        origin: C(listed) by the task, C(purged) because it is not listed, C(interrupted) in an earlier run, or
+            C(stray), a device of ours without a record.
     """
 
     wanted: Wanted

@@ -64,6 +64,11 @@ class Wanted:
             and self.owner in ("", record.owner)
         )
 
+    def means_all(self) -> bool:
+        """Whether an entry with C(state=absent) means all that there is in its VM."""
+        narrowing = (self.mount_path, self.model, self.model_version, self.model_center, self.owner)
+        return bool(self.vm) and not any(narrowing)
+
     def uuid(self, vm: str) -> str:
         """The UUID of the mount in a VM."""
         return _identity.mount_uuid(vm, self.mount_path)

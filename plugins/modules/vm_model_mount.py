@@ -170,8 +170,8 @@ mounts:
       type: str
     origin:
       description:
-        - V(listed) by the task, V(purged) because it is not listed, or V(interrupted) when an earlier run was ended
-          in the middle of it and this one carried on.
+        - V(listed) by the task, V(purged) because it is not listed, V(interrupted) when an earlier run was ended in
+          the middle of it and this one carried on, or V(stray) for a device of ours that no record of the VM is for.
       type: str
     changed:
       description: Whether this mount was changed, or in check mode would be.

@@ -133,6 +133,14 @@ mounts:
     error:
       description: Why a layer could not be looked at, null when all could.
       type: dict
+strays:
+  description:
+    - Devices with an alias of this collection that no record of their VM is for, each with C(vm), C(vm_instance_uuid),
+      C(tag), C(alias) and C(source_path). A clone has them, or a VM that was defined from another VM's XML. A run with
+      O(modelfleet.kvm.vm_model_mount#module:purge), or one that takes everything away, removes them.
+  type: list
+  elements: dict
+  returned: success
 errors:
   description:
     - VMs that could not be read, each with C(vm), C(error_code), C(msg) and C(details). Of the filters only O(vms)

@@ -38,7 +38,9 @@ def at_once(fleet: Fleet, engines: dict[str, Engine]) -> Iterator[Any]:
 
 def wanted(guest: Guest, *names: str) -> list[dict[str, Any]]:
     """Entries for models of a guest, of both when none is named."""
-    return [{"vm": guest.name, "model": name, "model_center": "zoo"} for name in names or ("llama-nano", "acme/embed.v2")]
+    return [
+        {"vm": guest.name, "model": name, "model_center": "zoo"} for name in names or ("llama-nano", "acme/embed.v2")
+    ]
 
 
 def settled(result: dict[str, Any]) -> None:

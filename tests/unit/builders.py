@@ -53,6 +53,11 @@ def wanted(**changes: t.Any) -> _wanted.Wanted:
     return dataclasses.replace(mount, **changes)
 
 
+def nothing() -> _wanted.Wanted:
+    """The VM and nothing else."""
+    return _wanted.nothing("render-4")
+
+
 def record(mount: t.Optional[_wanted.Wanted] = None, vm: str = VM, **changes: t.Any) -> _records.Record:
     """The record of a wanted mount that was settled some time ago."""
     fresh = (mount or wanted()).record(vm, CENTER)

@@ -123,6 +123,19 @@ def _detach_persistent(host, vm, record):
     return host, dataclasses.replace(vm, persistent=vm.persistent._replace(devices=kept))
 
 
+def _detach_stray(host, vm, record):
+    assert all(kept.alias != record.alias for kept in vm.records.values()), "it has a record"
+    assert all(mount.source != record.tag for mount in vm.guest or ()), "libvirt takes a mounted share away"
+
+    def without(domain):
+        devices = tuple(found for found in domain.devices if found.alias != record.alias)
+        return domain._replace(devices=devices)
+
+    return host, dataclasses.replace(
+        vm, live=vm.live and without(vm.live), persistent=vm.persistent and without(vm.persistent)
+    )
+
+
 def _verify(host, vm, record):
     source = host.bind(_sources.path(vm.uuid, record.uuid))
     assert source.shows in host.serving[source.mount_point].shows
@@ -179,6 +192,7 @@ _EFFECTS = {
     _steps.ATTACH: _attach,
     _steps.ATTACH_LIVE: _attach_live,
     _steps.ATTACH_PERSISTENT: _attach_persistent,
+    _steps.DETACH_STRAY: _detach_stray,
     _steps.VERIFY: _verify,
     _steps.MOUNT: _mount,
     _steps.REMOUNT: _remount,

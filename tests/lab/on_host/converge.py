@@ -14,10 +14,12 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import (  # noqa: E402
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _converge,
     _domain,
     _guest,
@@ -39,9 +41,9 @@ def kill_after(effects: int) -> None:
     """Have the process killed right after so many effects."""
     left = [effects]
 
-    def wrapped(effect):
+    def wrapped(effect: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(effect)
-        def called(*arguments, **options):
+        def called(*arguments: Any, **options: Any) -> Any:
             result = effect(*arguments, **options)
             left[0] -= 1
             if not left[0]:

@@ -144,6 +144,45 @@ def test_a_guest_that_does_not_answer_loses_the_model_by_force():
     assert actions == [action for action in GONE if action != "unmount_in_guest"]
 
 
+# Devices without a record
+
+STRAY = b.device(b.record(b.second(), vm=b.OTHER_VM))
+
+
+def cloned(**changes):
+    """A VM whose XML has a device of the VM that it was cloned from, in a guest that mounted nothing of it."""
+    domain = b.domain(b.device(R), STRAY)
+    return b.running(R, live=domain, persistent=domain, **changes)
+
+
+@pytest.mark.parametrize("terms", [{**PURGE, "present": True}, {"present": False}])
+def test_a_device_without_a_record_goes_when_all_that_is_not_listed_does(terms):
+    host, vm = on(R), cloned()
+    listed = [b.wanted()] if terms["present"] else [b.nothing()]
+    plans = plan(host, vm, *listed, **terms)
+    assert [(found.origin, found.actions) for found in plans][-1] == ("stray", ["detach_stray"])
+    assert plans[-1].wanted.tag == STRAY.tag
+    _host, vm = after(host, vm, plans)
+    assert (vm.strays, vm.live.device(STRAY.alias), vm.persistent.device(STRAY.alias)) == ((), None, None)
+
+
+def test_a_device_without_a_record_stays_otherwise():
+    assert told(plan(on(R), cloned(), b.wanted())) == [("listed", R.mount_path, [])]
+    assert told(plan(on(R), cloned(), b.wanted(), present=False)) == [("listed", R.mount_path, GONE)]
+
+
+def test_a_device_whose_record_is_wanted_is_no_stray():
+    vm = b.running(R, live_records=(), persistent_records=())
+    assert [found.origin for found in plan(on(R), vm, b.wanted(), **PURGE)] == ["listed"]
+
+
+def test_a_device_without_a_record_that_the_guest_has_mounted_stays_and_is_told():
+    vm = cloned(guest=(b.ROOT, b.in_guest(R), b.in_guest(R, source=STRAY.tag, mount_point="/mnt/old")))
+    listed, stray = plan(on(R), vm, b.wanted(), **PURGE)
+    assert (listed.error, stray.error.code) == (None, "mount_busy")
+    assert plan(on(R), vm, b.wanted(), force=True, **PURGE)[1].actions == ["detach_stray"]
+
+
 # The guest's own unit
 
 LASTING = b.record(persistence="systemd")
