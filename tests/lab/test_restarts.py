@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 from conftest import Guests
 from fleet import MODELS, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 WEIGHTS = "/models/llama-nano/weights.bin"
 
@@ -162,8 +164,12 @@ def test_guest_with_systemd_rebooted(prepared: dict[str, Host], fleet: Fleet, gu
         guest.run(["test", "-f", UNIT])
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Guest.reboot, debian.guests.values()))
+
+    def sees_the_model(guest: Guest) -> bool:
+        return guest.run(["test", "-f", WEIGHTS], check=False).returncode == 0
+
     for guest in debian.guests.values():
-        wait_until("the guest mounts the model", 30, lambda guest=guest: guest.run(["test", "-f", WEIGHTS], check=False).returncode == 0)
+        wait_until(f"{guest} mounts the model", 30, functools.partial(sees_the_model, guest))
     for result in debian.mount().values():
         assert result["mounts"][0]["actions"] == []
     for guest in debian.guests.values():
