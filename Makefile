@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 
 .DEFAULT_GOAL := help
-.PHONY: help test checks list format pins tree lab demo clean
+.PHONY: help test checks list format docs pins tree lab demo clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,9 @@ list: ## List the names of the checks
 
 format: ## Bring the Python sources into the project's format
 	@$(CHECKS) format
+
+docs: ## Write the pages of error codes again, from the catalogue and its Chinese texts
+	@$(CHECKS) docs
 
 pins: ## Renew the exact versions in tests/checks/requirements
 	@$(CHECKS) pins

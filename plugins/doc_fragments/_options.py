@@ -71,6 +71,17 @@ options:
     type: str
     choices: [agent, none]
     default: agent
+  persistence: &persistence
+    description:
+      - Whether the guest mounts the model by itself when it boots. A new start of the VM is followed by no run of ours.
+      - V(systemd) writes a mount unit of our own into the guest and enables it. The guest boots without delay when the
+        model is not there. The unit is removed with the mount. Needs O(guest=agent) and systemd in the guest.
+      - V(none) leaves the guest as it is. After it has booted, another run mounts the model again.
+      - V(auto) is V(systemd) where the guest runs systemd, and V(none) elsewhere. It is decided once, when the mount is
+        made in the guest.
+    type: str
+    choices: [auto, systemd, none]
+    default: auto
   account_uuid: &account_uuid
     description:
       - UUID of the account that the mount belongs to. It is remembered in the record.
@@ -78,8 +89,9 @@ options:
   owner: &owner
     description:
       - Name of who manages the mount. It is remembered in the record.
+      - It is V(default) when not given and O(state=present).
+      - With O(state=absent) only mounts of this owner are meant. When it is not given, those of all owners are.
     type: str
-    default: default
   mounts:
     description:
       - Any number of mounts in any number of VMs of the host, converged in one task.
@@ -97,6 +109,7 @@ options:
       mount_path: *mount_path
       tag: *tag
       guest: *guest
+      persistence: *persistence
       account_uuid: *account_uuid
       owner: *owner
 """

@@ -11,65 +11,71 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import typing as t
 
-from . import _devices, _domain, _guest, _plan, _records, _sources, _virtiofsd
+from . import _devices, _domain, _guest, _opener, _records, _sources, _steps, _virtiofsd
 from ._errors import ModelfleetError, internal
-from ._observed import HostView, VmView, source_error
+from ._observed import HostView, ModelKey, VmView, source_error
 
-Undo = t.Callable[[], None]
+Undo = t.Callable[[], object]
 
 # libvirt 11.0.0 (NEWS): <readonly/> for virtiofs.
 _READONLY_SINCE = 11_000_000
 
 
-class Options(t.NamedTuple):
-    """How long any single step may take, in seconds, and the version of libvirt."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What holds for the steps of all VMs.
+
+    Attributes:
+        deadline: how long any single step may take, in seconds.
+        force: whether what is in use in the guest is unmounted all the same.
+        openers: the processes that touch storage.
+    """
 
     deadline: float
     libvirt_version: int
+    force: bool
+    openers: _opener.Openers
+
+
+class Done(t.NamedTuple):
+    """The VM's records after the steps, by UUID, and the failure of the step that ended them early."""
+
+    records: dict[str, _records.Record]
+    failure: t.Optional[ModelfleetError] = None
 
 
 def apply(
-    host: HostView, vm: _domain.Vm, view: VmView, guest: _guest.Guest, steps: t.Iterable[_plan.Step], options: Options
-) -> dict[str, _records.Record]:
+    host: HostView,
+    vm: _domain.Vm,
+    view: VmView,
+    guest: _guest.Guest,
+    batches: t.Iterable[_steps.Batch],
+    options: Options,
+) -> Done:
     """Carry out the steps of one VM, all or none.
 
-    Returns:
-        the VM's records afterwards, by UUID.
-
-    Raises:
-        ModelfleetError: the failure of a step. Its details say what was C(undone). Where the guest does not let
-            go of a device nothing is undone: the record says C(unmounting), and the next run carries on.
+    The details of a failure say what was C(undone). Where the guest does not let go of a device nothing is undone: the
+    record says C(unmounting), and the next run carries on. The same holds once sources are being unbound, when all
+    that remains is to take away.
     """
     run = _Run(host, vm, view, guest, options)
-    undo: list[tuple[str, Undo]] = []
-    for step in steps:
+    for batch in batches:
         try:
-            undo.append((step.action, run.do(step)))
+            run.do(batch)
         except Exception as unexpected:  # whatever it is, the VM must not stay half done
             problem = internal(unexpected, f"VM {view.name}")
             if problem.code != "detach_timeout":
-                problem.details.update(_undo(undo))
-            problem.details["failed_step"] = step.action
-            raise problem from None
-    return run.records
-
-
-def _undo(undo: list[tuple[str, Undo]]) -> dict[str, t.Any]:
-    undone: list[str] = []
-    for action, function in reversed(undo):
-        try:
-            function()
-        except Exception as problem:
-            # What is left stands in the record, whose intent was written first and is undone last.
-            return {"undone": undone, "undo_failed": {"step": action, "msg": str(problem)}}
-        undone.append(action)
-    return {"undone": undone}
+                problem.details.update(run.undo())
+            problem.details["failed_step"] = batch.action
+            return Done(run.records, problem)
+    return Done(run.records)
 
 
 class _Run:
-    """The effects on one VM; each method does one step and returns how to undo it."""
+    """The effects on one VM; what undoes an effect is noted as soon as there may be something to undo."""
 
     def __init__(self, host: HostView, vm: _domain.Vm, view: VmView, guest: _guest.Guest, options: Options) -> None:
         self._host = host
@@ -78,42 +84,66 @@ class _Run:
         self._guest = guest
         self._options = options
         self.records = view.records
-        self._effects: dict[str, t.Callable[[_records.Record], Undo]] = {
-            _plan.RECORD: self._record,
-            _plan.UNMOUNT: self._unmount,
-            _plan.DETACH_LIVE: self._detach_live,
-            _plan.DETACH_PERSISTENT: self._detach_persistent,
-            _plan.UNBIND: self._unbind,
-            _plan.BIND: self._bind,
-            _plan.ATTACH: self._attach,
-            _plan.ATTACH_LIVE: self._attach_live,
-            _plan.ATTACH_PERSISTENT: self._attach_persistent,
-            _plan.VERIFY: self._verify,
-            _plan.MOUNT: self._mount,
-            _plan.REMOUNT: self._remount,
-            _plan.SETTLE: self._settle,
-            _plan.FORGET: self._forget,
+        self._undo: list[tuple[str, Undo]] = []
+        self._effects: dict[str, t.Callable[[tuple[_records.Record, ...]], None]] = {
+            _steps.RECORD: self._record,
+            _steps.REMOVE_UNIT: self._remove_units,
+            _steps.UNMOUNT: self._unmount,
+            _steps.DETACH_LIVE: self._detach_live,
+            _steps.DETACH_PERSISTENT: self._detach_persistent,
+            _steps.BIND: self._bind,
+            _steps.ATTACH: functools.partial(self._attach, live=True, persistent=True),
+            _steps.ATTACH_LIVE: functools.partial(self._attach, live=True, persistent=False),
+            _steps.ATTACH_PERSISTENT: functools.partial(self._attach, live=False, persistent=True),
+            _steps.VERIFY: self._verify,
+            _steps.MOUNT: self._mount,
+            _steps.REMOUNT: self._remount,
+            _steps.WRITE_UNIT: self._write_units,
+            _steps.SETTLE: self._settle,
+            _steps.DETACH_STRAY: self._detach_strays,
+            _steps.UNBIND: self._unbind,
+            _steps.FORGET: self._forget,
         }
 
-    def do(self, step: _plan.Step) -> Undo:
-        return self._effects[step.action](step.record)
+    def do(self, batch: _steps.Batch) -> None:
+        self._effects[batch.action](batch.records)
+
+    def undo(self) -> dict[str, t.Any]:
+        """Undo what was done, and say what was undone; what is left stands in the records, undone last."""
+        undone: list[str] = []
+        while self._undo:
+            action, function = self._undo.pop()
+            try:
+                function()
+            except Exception as problem:
+                return {"undone": undone, "undo_failed": {"step": action, "msg": str(problem)}}
+            undone.append(action)
+        return {"undone": undone}
+
+    def _commit(self) -> None:
+        # All that can be undone is done; what fails from here on is for the next run to finish.
+        self._undo.clear()
 
     # Records
 
-    def _record(self, record: _records.Record) -> Undo:
+    def _record(self, records: tuple[_records.Record, ...]) -> None:
+        self._write(_steps.RECORD, {record.uuid: self._intended(record) for record in records})
+
+    def _intended(self, record: _records.Record) -> _records.Record:
         intent = _records.UNMOUNTING if record.intent == _records.UNMOUNTING else _records.MOUNTING
-        return self._write({**self.records, record.uuid: self._stamped(dataclasses.replace(record, intent=intent))})
+        return self._stamped(dataclasses.replace(record, intent=intent))
 
-    def _settle(self, record: _records.Record) -> Undo:
-        return self._write({**self.records, record.uuid: self._stamped(record)})
+    def _settle(self, records: tuple[_records.Record, ...]) -> None:
+        self._write(_steps.SETTLE, {record.uuid: self._stamped(record) for record in records})
 
-    def _forget(self, record: _records.Record) -> Undo:
-        return self._write({uuid: kept for uuid, kept in self.records.items() if uuid != record.uuid})
-
-    def _write(self, records: dict[str, _records.Record]) -> Undo:
+    def _write(self, action: str, changed: dict[str, _records.Record]) -> None:
         before = self.records
-        self._store(records)
-        return lambda: self._store(before)
+        self._undo.append((action, lambda: self._store(before)))
+        self._store({**before, **changed})
+
+    def _forget(self, records: tuple[_records.Record, ...]) -> None:
+        gone = {record.uuid for record in records}
+        self._store({uuid: kept for uuid, kept in self.records.items() if uuid not in gone})
 
     def _store(self, records: dict[str, _records.Record]) -> None:
         # It may have been stopped meanwhile; then there is nothing live to write to.
@@ -133,33 +163,37 @@ class _Run:
             unknown=before.unknown if before else (),
         )
 
-    # The host's source
+    # The host's sources
 
-    def _bind(self, record: _records.Record) -> Undo:
-        path = _sources.path(self._vm.uuid, record.uuid)
+    def _bind(self, records: tuple[_records.Record, ...]) -> None:
+        _sources.make_directories()
+        for record in records:
+            path = _sources.path(self._vm.uuid, record.uuid)
+            # Nothing is touched before the model is at hand.
+            tree = self._open(record)
+            self._undo.append((_steps.BIND, self._put_back(path)))
+            try:
+                _sources.bind(tree, path)
+            except OSError as problem:
+                raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
+
+    def _open(self, record: _records.Record) -> int:
+        """A read-only mount of a model, the same that was planned with."""
         center = self._host.centers[record.model_center_name]
-        # Nothing is touched before the model is at hand.
-        found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, clone=True)[0]
+        look = self._options.openers.look
+        found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, True, look)[0]
         if found.tree < 0:
             raise source_error(center, record.model_path, found)
-        put_back = self._put_back(path)
-        try:
-            _sources.make_directories()
-            _sources.bind(found.tree, path)
-        except OSError as problem:
-            failure = ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path)
-            failure.details.update(_undo([(_plan.BIND, put_back)]))
-            raise failure from None
-        return put_back
-
-    def _unbind(self, record: _records.Record) -> Undo:
-        path = _sources.path(self._vm.uuid, record.uuid)
-        put_back = self._put_back(path)
-        try:
-            _sources.unbind(path)
-        except OSError as problem:
-            raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
-        return put_back
+        planned = self._host.models.get(ModelKey(record.model_center_name, record.model_path))
+        if isinstance(planned, tuple) and planned != found.identity:
+            _sources.close(found.tree)
+            raise ModelfleetError(
+                "storage_error",
+                f"model center '{center.name}': {record.model_path} was replaced while it was being mounted",
+                center=center.name,
+                path=record.model_path,
+            )
+        return found.tree
 
     def _put_back(self, path: str) -> Undo:
         """How to have at a source path what is there now, even when its storage has lost it meanwhile."""
@@ -175,59 +209,92 @@ class _Run:
 
         return put_back
 
-    # The device
+    def _unbind(self, records: tuple[_records.Record, ...]) -> None:
+        self._commit()
+        for record in records:
+            path = _sources.path(self._vm.uuid, record.uuid)
+            try:
+                _sources.unbind(path)
+            except OSError as problem:
+                raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
 
-    def _attach(self, record: _records.Record) -> Undo:
-        self._plug(record, live=True, persistent=True)
+    # The devices
 
-        def undo() -> None:
-            self._vm.detach_live(record.alias, self._options.deadline)
+    def _attach(self, records: tuple[_records.Record, ...], live: bool, persistent: bool) -> None:
+        for record in records:
+            self._plug(record, live, persistent)
+            self._undo.append((_steps.ATTACH, functools.partial(self._unplug, record, live, persistent)))
+
+    def _unplug(self, record: _records.Record, live: bool, persistent: bool) -> None:
+        if live:
+            self._vm.detach_live([record.alias], self._options.deadline)
+        if persistent:
             self._vm.detach_persistent(record.alias)
 
-        return undo
+    def _detach_live(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._undo.append((_steps.DETACH_LIVE, functools.partial(self._plug_again, record)))
+        self._vm.detach_live([record.alias for record in records], self._options.deadline)
 
-    def _attach_live(self, record: _records.Record) -> Undo:
-        self._plug(record, live=True)
-        return lambda: self._vm.detach_live(record.alias, self._options.deadline)
+    def _plug_again(self, record: _records.Record) -> None:
+        if not self._vm.has_device(record.alias):
+            self._plug(record, live=True, persistent=False)
 
-    def _attach_persistent(self, record: _records.Record) -> Undo:
-        self._plug(record, persistent=True)
-        return lambda: self._vm.detach_persistent(record.alias)
+    def _detach_persistent(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._vm.detach_persistent(record.alias)
+            undo = functools.partial(self._plug, record, live=False, persistent=True)
+            self._undo.append((_steps.DETACH_PERSISTENT, undo))
 
-    def _detach_live(self, record: _records.Record) -> Undo:
-        self._vm.detach_live(record.alias, self._options.deadline)
-        return lambda: self._plug(record, live=True)
+    def _detach_strays(self, records: tuple[_records.Record, ...]) -> None:
+        self._commit()
+        self._vm.detach_live([record.alias for record in records], self._options.deadline)
+        for record in records:
+            if self._view.persistent is not None:
+                self._vm.detach_persistent(record.alias)
 
-    def _detach_persistent(self, record: _records.Record) -> Undo:
-        self._vm.detach_persistent(record.alias)
-        return lambda: self._plug(record, persistent=True)
-
-    def _plug(self, record: _records.Record, live: bool = False, persistent: bool = False) -> None:
+    def _plug(self, record: _records.Record, live: bool, persistent: bool) -> None:
         source = _sources.path(self._vm.uuid, record.uuid)
         readonly = self._options.libvirt_version >= _READONLY_SINCE and _virtiofsd.can_be_read_only()
         device = _devices.virtiofs(record.tag, record.alias, source, readonly)
         domain = self._view.live if live else self._view.persistent
         self._vm.attach(device, live, persistent, shared_memory=domain is not None and domain.shared_memory)
 
-    def _verify(self, record: _records.Record) -> Undo:
-        source = _sources.path(self._vm.uuid, record.uuid)
-        _virtiofsd.wait_until_read_only(source, self._vm.name, self._options.deadline)
-        return _nothing
+    def _verify(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            source = _sources.path(self._vm.uuid, record.uuid)
+            _virtiofsd.wait_until_read_only(source, record.alias, self._vm.name, self._options.deadline)
 
     # The guest
 
-    def _mount(self, record: _records.Record) -> Undo:
-        self._guest.mount(record.tag, record.mount_path)
-        return lambda: self._guest.unmount(record.tag, record.mount_path)
+    def _mount(self, records: tuple[_records.Record, ...]) -> None:
+        self._guest.mount([(record.tag, record.mount_path) for record in records])
+        for record in records:
+            undo = functools.partial(self._guest.unmount, record.tag, record.mount_path)
+            self._undo.append((_steps.MOUNT, undo))
 
-    def _unmount(self, record: _records.Record) -> Undo:
-        self._guest.unmount(record.tag, record.mount_path)
-        return lambda: self._guest.mount(record.tag, record.mount_path)
+    def _unmount(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._guest.unmount(record.tag, record.mount_path, self._options.force)
+            undo = functools.partial(self._guest.mount, [(record.tag, record.mount_path)])
+            self._undo.append((_steps.UNMOUNT, undo))
 
-    def _remount(self, record: _records.Record) -> Undo:
-        self._guest.remount_read_only(record.mount_path)
-        return _nothing
+    def _remount(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._guest.remount_read_only(record.mount_path)
 
+    def _write_units(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._undo.append((_steps.WRITE_UNIT, self._put_unit_back(record)))
+            self._guest.write_unit(record.uuid, record.tag, record.mount_path)
 
-def _nothing() -> None:
-    """Undoes what had no effect that anybody would want back."""
+    def _remove_units(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            self._undo.append((_steps.REMOVE_UNIT, self._put_unit_back(record)))
+            self._guest.remove_unit(record.uuid, record.mount_path)
+
+    def _put_unit_back(self, record: _records.Record) -> Undo:
+        before = self._view.records.get(record.uuid)
+        if before is None or self._view.units.get(record.mount_path) is None:
+            return functools.partial(self._guest.remove_unit, record.uuid, record.mount_path)
+        return functools.partial(self._guest.write_unit, before.uuid, before.tag, before.mount_path)

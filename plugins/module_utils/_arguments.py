@@ -36,6 +36,7 @@ def mount() -> Spec:
         "mount_path": {"type": "str"},
         "tag": {"type": "str"},
         "guest": {"type": "str", "choices": ["agent", "none"], "default": "agent"},
+        "persistence": {"type": "str", "choices": ["auto", "systemd", "none"], "default": "auto"},
         "account_uuid": {"type": "str"},
-        "owner": {"type": "str", "default": "default"},
+        "owner": {"type": "str"},
     }

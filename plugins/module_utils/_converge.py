@@ -10,16 +10,32 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
+import functools
 import typing as t
 
-from . import _apply, _domain, _guest, _locks, _observed, _plan, _records, _sources, _wanted
+from . import (
+    _agents,
+    _apply,
+    _domain,
+    _guest,
+    _guest_view,
+    _locks,
+    _observed,
+    _opener,
+    _plan,
+    _records,
+    _refusals,
+    _scope,
+    _sources,
+    _steps,
+    _wanted,
+)
 from ._centers import Center
 from ._errors import ModelfleetError, internal
 
-# libvirtd serves five requests of one connection at a time (max_client_requests).
-VMS_AT_ONCE = 4
+# Most of them wait: for libvirtd, which serves five requests of a connection at a time, or for a guest.
+VMS_AT_ONCE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +43,15 @@ class Request:
     """What a task asks for.
 
     Attributes:
+        vms: names of VMs that are meant beside those that the wanted mounts name.
         planned: model centers that an earlier task of the same play would make, by name.
         deadline: seconds that any single wait may take.
     """
 
     wanted: list[_wanted.Wanted]
-    present: bool
-    check_mode: bool
+    terms: _plan.Terms
+    purge: str
+    vms: list[str]
     planned: dict[str, Center]
     deadline: float
 
@@ -42,68 +60,49 @@ class Request:
 class Outcome:
     """What became of one mount; `plan.error` says why nothing was done, `error` why it failed."""
 
-    plan: _plan.MountPlan
+    plan: _steps.MountPlan
     record: t.Optional[_records.Record]
     changed: bool
     error: t.Optional[ModelfleetError]
+    vm_state: str = ""
 
 
 def converge(host: _domain.Host, request: Request) -> list[Outcome]:
     """Make the mounts of a host what they shall be, or only plan it. One VM's failure leaves the others alone.
 
     Raises:
-        ModelfleetError: what concerns all: C(duplicate_mount), C(lock_timeout), C(libvirt_error).
+        ModelfleetError: what concerns all: C(duplicate_mount), C(libvirt_error).
     """
-    vms, entries, lost = _find(host, request.wanted)
-    for mounts in entries.values() if request.present else ():
-        # A VM may have been named once by its name and once by its UUID.
-        _wanted.refuse_collisions([dataclasses.replace(mount, vm=mounts[0][1].vm) for _index, mount in mounts])
-    with contextlib.ExitStack() as stack:
-        if not request.check_mode:
-            centers = {mount.model_center for mount in request.wanted if request.present}
-            held = _locks.held(map(_locks.vm, vms), request.deadline, shared=map(_locks.center, centers))
-            stack.enter_context(held)
-        views, broken = observe(vms)
-        view = _observed.observe_host(*_interest(request, views, entries), request.planned, request.deadline)
-        options = _apply.Options(request.deadline, host.version)
-        outcomes: dict[int, list[Outcome]] = {**lost}
+    scope = _scope.find(host, request.wanted, request.vms, request.purge == _wanted.PURGE_HOST)
+    if request.terms.present:
+        scope.refuse_collisions()
+    views, broken = observe(scope.vms)
+    with _opener.Openers() as openers:
+        run = _Run(host, request, openers, scope)
+        on_host = run.look(views)
         with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE) as pool:
-            jobs = [
-                pool.submit(_isolated, view, vms[uuid], views.get(uuid), broken.get(uuid), mounts, request, options)
-                for uuid, mounts in entries.items()
-            ]
-            for job in jobs:
-                outcomes.update(job.result())
-    return [outcome for index in sorted(outcomes) for outcome in outcomes[index]]
+            jobs = [pool.submit(run.isolated, on_host, uuid, views.get(uuid), broken.get(uuid)) for uuid in scope.vms]
+            results = [job.result() for job in jobs]
+    outcomes = {index: [_not_planned(mount, "", mount.vm, problem)] for index, (mount, problem) in scope.lost.items()}
+    for result in results:
+        for index, several in result.items():
+            outcomes.setdefault(index, []).extend(several)
+    unasked = outcomes.pop(-1, [])
+    for index, mount in enumerate(request.wanted):
+        if not outcomes.get(index):
+            # It means every VM of the host, and there is none.
+            outcomes[index] = [Outcome(_steps.MountPlan(mount, "", mount.vm), None, False, None)]
+    return [*(outcome for index in sorted(outcomes) for outcome in _meant(outcomes[index])), *unasked]
 
 
-_Entries = dict[str, list[tuple[int, _wanted.Wanted]]]
+def _meant(outcomes: list[Outcome]) -> list[Outcome]:
+    """Of an entry that means all VMs of a host only those that have something of it, or one to say that none has."""
+    told = [outcome for outcome in outcomes if outcome.plan.before or outcome.plan.after or outcome.error]
+    return told or outcomes[:1]
 
 
-def _find(
-    host: _domain.Host, wanted: list[_wanted.Wanted]
-) -> tuple[dict[str, _domain.Vm], _Entries, dict[int, list[Outcome]]]:
-    """The VMs by UUID, the entries of each, and the outcomes of entries whose VM there is not."""
-    found: dict[str, t.Union[_domain.Vm, ModelfleetError]] = {}
-    vms: dict[str, _domain.Vm] = {}
-    entries: _Entries = {}
-    lost: dict[int, list[Outcome]] = {}
-    for index, mount in enumerate(wanted):
-        if mount.vm not in found:
-            try:
-                found[mount.vm] = host.vm(mount.vm)
-            except ModelfleetError as problem:
-                found[mount.vm] = problem
-        vm = found[mount.vm]
-        if isinstance(vm, ModelfleetError):
-            lost[index] = [_not_planned(mount, "", mount.vm, vm)]
-            continue
-        vms[vm.uuid] = vm
-        entries.setdefault(vm.uuid, []).append((index, mount))
-    return vms, entries, lost
-
-
-def observe(vms: dict[str, _domain.Vm]) -> tuple[dict[str, _observed.VmView], dict[str, ModelfleetError]]:
+def observe(vms: t.Mapping[str, _domain.Vm]) -> tuple[dict[str, _observed.VmView], dict[str, ModelfleetError]]:
+    """The views of VMs by UUID, and why those that are not there could not be had."""
     views, broken = {}, {}
     for uuid, vm in vms.items():
         try:
@@ -113,108 +112,105 @@ def observe(vms: dict[str, _domain.Vm]) -> tuple[dict[str, _observed.VmView], di
     return views, broken
 
 
-def _interest(
-    request: Request, views: dict[str, _observed.VmView], entries: _Entries
-) -> tuple[set[_observed.ModelKey], dict[str, _observed.ModelKey]]:
-    """The models and sources that must be looked at; what goes away needs no look at its storage."""
-    models: set[_observed.ModelKey] = set()
-    sources: dict[str, _observed.ModelKey] = {}
-    for uuid, mounts in entries.items():
-        for _index, mount in mounts if request.present and uuid in views else []:
-            key = _observed.ModelKey(mount.model_center, mount.model_path)
-            models.add(key)
-            sources[_sources.path(uuid, mount.uuid(uuid))] = key
-    return models, sources
+class _Run:
+    """One run on one host, whose parts VMs share."""
+
+    def __init__(self, host: _domain.Host, request: Request, openers: _opener.Openers, scope: _scope.Scope) -> None:
+        self._request = request
+        self._scope = scope
+        self._openers = openers
+        self._agents = _agents.Agents(host.uri)
+        self._options = _apply.Options(request.deadline, host.version, request.terms.force, openers)
+
+    def look(self, views: dict[str, _observed.VmView]) -> _observed.HostView:
+        """Look at the host's own layers as far as VMs need them; what goes away needs no look at its storage."""
+        models: set[_observed.ModelKey] = set()
+        sources: dict[str, _observed.ModelKey] = {}
+        for uuid, view in views.items():
+            wanted = [mount for _index, mount in self._scope.entries[uuid] if self._request.terms.present]
+            begun = [record for record in view.records.values() if record.intent == _records.MOUNTING]
+            for mount in (*wanted, *map(_wanted.from_record, begun)):
+                key = _observed.ModelKey(mount.model_center, mount.model_path)
+                models.add(key)
+                sources[_sources.path(uuid, mount.uuid(uuid))] = key
+        request = self._request
+        return _observed.observe_host(models, sources, request.planned, request.deadline, self._openers)
+
+    def isolated(
+        self,
+        host: _observed.HostView,
+        uuid: str,
+        view: t.Optional[_observed.VmView],
+        broken: t.Optional[ModelfleetError],
+    ) -> dict[int, list[Outcome]]:
+        """What becomes of the mounts of one VM, whatever happens."""
+        vm = self._scope.vms[uuid]
+        try:
+            if view is not None:
+                return self._one_vm(host, vm, view)
+        except Exception as unexpected:
+            broken = internal(unexpected, f"VM {vm.name}")
+        return {
+            index: [_not_planned(mount, vm.uuid, vm.name, broken)] for index, mount in self._scope.entries[uuid]
+        } or {-1: [_not_planned(_wanted.nothing(vm.name), vm.uuid, vm.name, broken)]}
+
+    def _one_vm(self, host: _observed.HostView, vm: _domain.Vm, view: _observed.VmView) -> dict[int, list[Outcome]]:
+        """Plan and apply all mounts of one VM, as one transaction."""
+        guest = _guest.Guest(vm.name, functools.partial(self._agents.ask, vm), self._request.deadline)
+        seen, plans, failure = self._planned(host, view, guest)
+        if not _due(plans) or self._request.terms.check_mode:
+            return self._outcomes(plans, _apply.Done(seen.records, failure), seen)
+        centers = {plan.after.model_center_name for plan in _each(plans) if plan.after}
+        with _locks.held([_locks.vm(vm.uuid)], self._request.deadline, shared=map(_locks.center, centers)):
+            now = _observed.observe_vm(vm)
+            if now != view:
+                # Another run was here meanwhile, or the VM was started or stopped.
+                host = self.look({vm.uuid: now})
+                seen, plans, failure = self._planned(host, now, guest)
+            done = _apply.Done(seen.records, failure)
+            if failure is None:
+                done = _apply.apply(host, vm, seen, guest, _steps.batches(_each(plans)), self._options)
+            return self._outcomes(plans, done, seen)
+
+    def _planned(
+        self, host: _observed.HostView, view: _observed.VmView, guest: _guest.Guest
+    ) -> tuple[_observed.VmView, dict[int, list[_steps.MountPlan]], t.Optional[ModelfleetError]]:
+        """The VM with its guest, its plans, and the failure that keeps all of them from being carried out."""
+        entries, terms = self._scope.entries[view.uuid], self._request.terms
+        view = _guest_view.for_run(host, view, guest, [mount for _index, mount in entries], terms)
+        plans = _plan.plan_vm(host, view, entries, terms)
+        failure = next((plan.error for plan in _each(plans) if plan.error and plan.origin == _steps.LISTED), None)
+        failure = failure or _refusals.too_few_ports(view, _each(plans))
+        if failure is None and any(action in _steps.IN_GUEST for plan in _each(plans) for action in plan.actions):
+            try:
+                guest.require_commands()
+            except ModelfleetError as problem:
+                failure = problem
+        return view, plans, failure
+
+    def _outcomes(
+        self, plans: dict[int, list[_steps.MountPlan]], done: _apply.Done, view: _observed.VmView
+    ) -> dict[int, list[Outcome]]:
+        return {index: [self._outcome(plan, done, view) for plan in several] for index, several in plans.items()}
+
+    def _outcome(self, plan: _steps.MountPlan, done: _apply.Done, view: _observed.VmView) -> Outcome:
+        mount = plan.after or plan.before
+        record = done.records.get(mount.uuid) if mount else None
+        if plan.error or not done.failure:
+            if self._request.terms.check_mode and not plan.error:
+                record = plan.after
+            return Outcome(plan, record, bool(plan.steps), plan.error, view.state)
+        # It is as it was, but for what could not be undone.
+        return Outcome(plan, record, bool(plan.steps) and record != plan.before, done.failure, view.state)
 
 
-def _isolated(
-    host: _observed.HostView,
-    vm: _domain.Vm,
-    view: t.Optional[_observed.VmView],
-    broken: t.Optional[ModelfleetError],
-    entries: list[tuple[int, _wanted.Wanted]],
-    request: Request,
-    options: _apply.Options,
-) -> dict[int, list[Outcome]]:
-    """What becomes of the mounts of one VM, whatever happens."""
-    try:
-        if view is not None:
-            return _one_vm(host, vm, view, entries, request, options)
-    except Exception as unexpected:
-        broken = internal(unexpected, f"VM {vm.name}")
-    return {index: [_not_planned(mount, vm.uuid, vm.name, broken)] for index, mount in entries}
+def _each(plans: dict[int, list[_steps.MountPlan]]) -> list[_steps.MountPlan]:
+    return [plan for several in plans.values() for plan in several]
+
+
+def _due(plans: dict[int, list[_steps.MountPlan]]) -> bool:
+    return any(plan.steps for plan in _each(plans))
 
 
 def _not_planned(mount: _wanted.Wanted, uuid: str, name: str, error: t.Optional[ModelfleetError]) -> Outcome:
-    return Outcome(_plan.MountPlan(mount, uuid, name, error=error), None, False, error)
-
-
-def _one_vm(
-    host: _observed.HostView,
-    vm: _domain.Vm,
-    view: _observed.VmView,
-    entries: list[tuple[int, _wanted.Wanted]],
-    request: Request,
-    options: _apply.Options,
-) -> dict[int, list[Outcome]]:
-    """Plan and apply all mounts of one VM, as one transaction."""
-    guest = _guest.Guest(vm.name, vm.agent, request.deadline)
-    if view.running and _needs_guest(view, request, [mount for _index, mount in entries]):
-        view = with_guest(view, guest)
-    plans: dict[int, list[_plan.MountPlan]] = {}
-    going: set[str] = set()
-    for index, mount in entries:
-        if request.present:
-            plans[index] = [_plan.plan_present(host, view, mount, request.check_mode)]
-        else:
-            plans[index] = _plan.plan_absent(host, view, mount, going)
-    everything = [plan for several in plans.values() for plan in several]
-    failure = next((plan.error for plan in everything if plan.error), None) or _plan.refuse_too_few_ports(
-        view, everything
-    )
-    records = view.records
-    if failure is None and not request.check_mode:
-        try:
-            steps = [step for plan in everything for step in plan.steps]
-            records = _apply.apply(host, vm, view, guest, steps, options) if steps else records
-        except ModelfleetError as problem:
-            failure = problem
-    return {index: [_outcome(plan, records, failure, request) for plan in several] for index, several in plans.items()}
-
-
-def with_guest(view: _observed.VmView, guest: _guest.Guest) -> _observed.VmView:
-    """A VM's view with the guest's mount table, or with the reason why it could not be had."""
-    try:
-        if view.live is not None and not view.live.agent_channel:
-            raise ModelfleetError("agent_unavailable", f"VM {view.name} has no agent channel", vm=view.name)
-        return dataclasses.replace(view, guest=tuple(guest.mounts()))
-    except Exception as problem:  # what a guest sends must not reach further than this guest
-        return dataclasses.replace(view, guest_error=internal(problem, f"VM {view.name}"))
-
-
-def _needs_guest(view: _observed.VmView, request: Request, mounts: list[_wanted.Wanted]) -> bool:
-    """Whether the guest must be asked; where it mounts by itself it is asked only when its agent is there."""
-    if request.present and any(mount.guest == _wanted.AGENT for mount in mounts):
-        return True
-    there = view.live is not None and view.live.agent_connected
-    for record in view.records.values():
-        meant = any(
-            mount.uuid(view.uuid) == record.uuid if request.present else mount.matches(record) for mount in mounts
-        )
-        if meant and (there or (record.guest == _wanted.AGENT and not request.present)):
-            return True
-    return False
-
-
-def _outcome(
-    plan: _plan.MountPlan,
-    records: dict[str, _records.Record],
-    failure: t.Optional[ModelfleetError],
-    request: Request,
-) -> Outcome:
-    if failure is None:
-        mount = plan.after or plan.before
-        record = plan.after if request.check_mode else records.get(mount.uuid) if mount else None
-        return Outcome(plan, record, bool(plan.steps), None)
-    left_over = "undo_failed" in failure.details or failure.code == "detach_timeout"
-    return Outcome(plan, plan.before, left_over and bool(plan.steps), plan.error or failure)
+    return Outcome(_steps.MountPlan(mount, uuid, name, error=error), None, False, error)

@@ -10,7 +10,6 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import typing as t
 import xml.etree.ElementTree as ET
@@ -20,14 +19,14 @@ from ._errors import ModelfleetError
 
 try:
     import libvirt
-    import libvirt_qemu
-except ImportError:  # reported by connect(), so that input is checked on hosts without libvirt as well
+except ImportError:  # reported by Host, so that input is checked on hosts without libvirt as well
     libvirt = None
-    libvirt_qemu = None
 
 # libvirt waits 5 s for an unplug and then returns as if all were well; we ask the live XML ourselves.
 _POLL = 0.05
 _PCIE_BUSY = "guest is busy"
+# QEMU's answer for a device whose unplug an earlier run has asked for.
+_BEING_UNPLUGGED = "in the process of unplug"
 _RESTART_BUG_FIXED = 9_002_000
 
 
@@ -88,37 +87,44 @@ class Vm:
                 raise self._failure("libvirt_restarted", problem) from None
             raise self._failure("attach_failed", problem) from None
 
-    def detach_live(self, alias: str, deadline: float) -> None:
-        """Unplug a device and wait until the live XML has lost it.
+    def has_device(self, alias: str) -> bool:
+        """Whether the live XML has a device."""
+        return self.active() and _by_alias(self.xml(), alias) is not None
+
+    def detach_live(self, aliases: t.Iterable[str], deadline: float) -> None:
+        """Unplug devices, all at once, and wait until the live XML has lost them.
 
         Raises:
             ModelfleetError: C(detach_failed), C(detach_timeout).
         """
         end = time.monotonic() + deadline
-        asked = False
+        not_asked = list(aliases)
+        waiting = set(not_asked)
         while self.active():
-            device = _by_alias(self.xml(), alias)
-            if device is None:
+            xml = self.xml()
+            waiting = {alias for alias in waiting if _by_alias(xml, alias) is not None}
+            not_asked = [alias for alias in not_asked if alias in waiting and not self._ask_to_unplug(alias)]
+            if not waiting:
                 return
-            if not asked:
-                asked = self._ask_to_unplug(device)
             if time.monotonic() > end:
+                shown = ", ".join(sorted(waiting))
                 raise ModelfleetError(
                     "detach_timeout",
-                    f"VM {self}: device {alias} is still attached after {deadline:.0f} s",
+                    f"VM {self}: the guest has not released {shown} after {deadline:.0f} s",
                     vm=self.name,
-                    alias=alias,
+                    aliases=sorted(waiting),
                 )
             time.sleep(_POLL)
 
-    def _ask_to_unplug(self, device: str) -> bool:
+    def _ask_to_unplug(self, alias: str) -> bool:
+        """Ask and do not wait (libvirt 4.4: virDomainDetachDeviceAlias); False when it must be asked again."""
         try:
-            self._domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            self._domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except libvirt.libvirtError as problem:
             # A PCIe port refuses for about 5 s after its last plug or unplug; it can only be asked again.
             if _PCIE_BUSY in str(problem):
                 return False
-            if problem.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
+            if problem.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING or _BEING_UNPLUGGED in str(problem):
                 return True
             raise self._failure("detach_failed", problem) from None
         return True
@@ -144,27 +150,6 @@ class Vm:
                 _flags(live, persistent),
             )
 
-    def agent(self, command: str, arguments: dict[str, t.Any], deadline: float) -> t.Any:
-        """Send one command to the guest agent and return what it answers.
-
-        Args:
-            deadline: seconds to wait for the answer.
-
-        Raises:
-            ModelfleetError: C(agent_unavailable) when nobody answers, C(agent_command_failed) for an error answer.
-        """
-        request = json.dumps({"execute": command, "arguments": arguments})
-        try:
-            answer = libvirt_qemu.qemuAgentCommand(self._domain, request, max(1, int(deadline)), 0)
-            return json.loads(answer)["return"]
-        except libvirt.libvirtError as problem:
-            code = "agent_unavailable" if problem.get_error_code() in _AGENT_SILENT else "agent_command_failed"
-            raise self._failure(code, problem) from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise ModelfleetError(
-                "agent_command_failed", f"VM {self}: the agent's answer to {command} is not understood", vm=self.name
-            ) from None
-
     def _failure(self, code: str, problem: t.Any) -> ModelfleetError:
         return ModelfleetError(code, f"VM {self}: {problem}", vm=self.name, libvirt=str(problem))
 
@@ -178,6 +163,22 @@ class Vm:
             raise self._failure("libvirt_error", problem) from None
 
 
+def connect(uri: str) -> t.Any:
+    """A connection to libvirt.
+
+    Raises:
+        ModelfleetError: C(libvirt_unavailable).
+    """
+    if libvirt is None:
+        raise ModelfleetError("libvirt_unavailable", "the Python bindings of libvirt are not installed on this host")
+    # Without a handler libvirt prints every error to standard error as well.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as problem:
+        raise ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri) from None
+
+
 class Host:
     """A connection to the libvirt of this host."""
 
@@ -185,17 +186,9 @@ class Host:
         """Raises:
         ModelfleetError: C(libvirt_unavailable).
         """
-        if libvirt is None:
-            raise ModelfleetError(
-                "libvirt_unavailable", "the Python bindings of libvirt are not installed on this host"
-            )
-        # Without a handler libvirt prints every error to standard error as well.
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        try:
-            self._connection = libvirt.open(uri)
-            self.version: int = self._connection.getLibVersion()
-        except libvirt.libvirtError as problem:
-            raise ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri) from None
+        self._connection = connect(uri)
+        self.uri = uri
+        self.version: int = self._connection.getLibVersion()
 
     def vm(self, name: str) -> Vm:
         """The domain with a name or UUID.
@@ -251,6 +244,3 @@ _STATES = {
     6: "crashed",
     7: "pmsuspended",
 }
-# OPERATION_INVALID (not running), ARGUMENT_UNSUPPORTED (no channel), AGENT_UNRESPONSIVE, AGENT_UNSYNCED,
-# AGENT_COMMAND_TIMEOUT (11.2).
-_AGENT_SILENT = (55, 74, 86, 97, 112)

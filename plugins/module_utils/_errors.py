@@ -20,7 +20,8 @@ class Entry(t.NamedTuple):
     remedy: str
 
 
-# Codes are symbolic, stable and never reused.
+# Codes are symbolic, stable and never reused; they stand in alphabetical order. Chinese texts are in
+# docs/zh/errors.toml. `make docs` writes the pages in docs/ again.
 CATALOGUE: dict[str, Entry] = {
     "agent_command_failed": Entry(
         "The guest agent could not run a command",
@@ -105,9 +106,16 @@ CATALOGUE: dict[str, Entry] = {
         "Read the guest's own message in the details.",
     ),
     "guest_unsupported": Entry(
-        "Models cannot be mounted in this guest from outside",
-        "The guest runs Windows, whose guest agent cannot mount virtiofs at a path.",
-        "Use guest=none, and mount the tag in the guest with the virtiofs service of virtio-win.",
+        "The guest cannot do what was asked for",
+        "The guest runs Windows, whose agent cannot mount virtiofs at a path, or persistence=systemd was asked of a"
+        " guest that does not run systemd.",
+        "Use persistence=none where systemd is missing. For Windows use guest=none, and mount the tag in the guest with"
+        " the virtiofs service of virtio-win.",
+    ),
+    "hook_in_use": Entry(
+        "VMs of this host need the hook",
+        "VMs have devices of modelfleet.kvm whose sources only the hook can bring back.",
+        "Unmount their models first (state=absent of modelfleet.kvm.vm_model_mount).",
     ),
     "host_not_prepared": Entry(
         "The KVM host is not prepared",
@@ -123,16 +131,6 @@ CATALOGUE: dict[str, Entry] = {
         "Something happened that modelfleet.kvm does not know",
         "A fault of modelfleet.kvm, or of what it works with.",
         "Report it with the details; other VMs of the run are not concerned.",
-    ),
-    "hook_in_use": Entry(
-        "VMs of this host need the hook",
-        "VMs have devices of modelfleet.kvm whose sources only the hook can bring back.",
-        "Unmount their models first (state=absent of modelfleet.kvm.vm_model_mount).",
-    ),
-    "not_root": Entry(
-        "This needs root",
-        "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
-        "Connect as root or use become.",
     ),
     "invalid_input": Entry(
         "An option has a value that cannot be used",
@@ -184,6 +182,11 @@ CATALOGUE: dict[str, Entry] = {
         "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
         "The device was taken back. Read virtiofsd's log of the VM on the host.",
     ),
+    "not_root": Entry(
+        "This needs root",
+        "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
+        "Connect as root or use become.",
+    ),
     "program_timeout": Entry(
         "A program of the host did not end",
         "systemctl, virtiofsd or another program of the host ran into its deadline.",
@@ -209,15 +212,15 @@ CATALOGUE: dict[str, Entry] = {
         "The path, or a symbolic link on it, leads to the root of the center or out of it.",
         "Give the path of a directory below the model center; links must be relative and stay inside.",
     ),
-    "storage_missing": Entry(
-        "The storage of the model center is not there",
-        "What storage_url names does not exist on this host.",
-        "Correct storage_url, or make the directory.",
-    ),
     "storage_error": Entry(
         "The storage answered with an error",
         "The file system behind the model center failed: its client died, or its server refused.",
         "Repair the storage or mount the model center again, then run again.",
+    ),
+    "storage_missing": Entry(
+        "The storage of the model center is not there",
+        "What storage_url names does not exist on this host.",
+        "Correct storage_url, or make the directory.",
     ),
     "storage_timeout": Entry(
         "The storage does not answer",
@@ -245,6 +248,9 @@ CATALOGUE: dict[str, Entry] = {
         "Resume, start or stop the VM, then run again.",
     ),
 }
+
+# Nothing but a new start of the VM heals these.
+HEALED_BY_RESTART = frozenset(("guest_mount_hung", "libvirt_restarted", "no_free_pci_port", "no_shared_memory"))
 
 
 class ModelfleetError(Exception):

@@ -12,6 +12,7 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import typing as t
@@ -95,14 +96,18 @@ class Guest:
         """Refuse a guest whose agent may not run commands, before anything is done that would have to be undone.
 
         Raises:
-            ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed), C(guest_unsupported).
+            ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
         """
-        try:
-            self._agent.run(["true"])
-        except ModelfleetError as problem:
-            if problem.code == "agent_command_failed":
-                self._refuse_windows()
-            raise
+        # Cheaper than running something; what SELinux in the guest forbids shows only when it is tried.
+        known = self._agent.ask("guest-info", {}, time.monotonic() + self._deadline).get("supported_commands")
+        for command in known if isinstance(known, list) else ():
+            if isinstance(command, dict) and command.get("name") == "guest-exec" and command.get("enabled") is False:
+                raise ModelfleetError(
+                    "agent_restricted",
+                    f"VM {self._name}: guest-exec is disabled in the settings of the guest agent",
+                    vm=self._name,
+                    command="guest-exec",
+                )
 
     def _statfs(self, paths: t.Sequence[str]) -> _guest_agent.Done:
         return self._agent.run(["stat", "-f", "-c", "%i", *paths], code="guest_mount_hung")
@@ -117,35 +122,53 @@ class Guest:
 
     # Mounts
 
-    def mount(self, tag: str, path: str) -> None:
-        """Mount a tag at a path, which is made when it is missing.
+    def mount(self, wanted: t.Sequence[tuple[str, str]]) -> None:
+        """Mount tags at paths, which are made when they are missing; all of them or none.
 
         Raises:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        self._agent.require(["mkdir", "-p", path], "guest_mount_failed", f"{path} cannot be made")
-        real = self._agent.run(["readlink", "-f", path])
-        if real.code == 0 and real.stdout.decode("utf-8", "replace").rstrip("\n") != path:
+        paths = [path for _tag, path in wanted]
+        shown = ", ".join(paths)
+        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{shown} cannot be made")
+        real = self._agent.run(["realpath", *paths])
+        if real.code == 0 and real.stdout.decode("utf-8", "replace").split("\n")[:-1] != paths:
             raise self._agent.failure(
-                "guest_mount_failed", f"{path} is reached through a symbolic link, which is refused", real
+                "guest_mount_failed", f"{shown} is reached through a symbolic link, which is refused", real
             )
+        tried: list[tuple[str, str]] = []
+        try:
+            for tag, path in wanted:
+                tried.append((tag, path))
+                done = self._mount(tag, path)
+            mounts = self.mounts()
+            for tag, path in wanted:
+                if not is_mounted(_mountinfo.visible(mounts, path), tag):
+                    raise self._agent.failure(
+                        "guest_mount_failed", f"{path} was mounted, but does not show the model", done
+                    )
+        except ModelfleetError:
+            self._take_back(tried)
+            raise
+
+    def _mount(self, tag: str, path: str) -> _guest_agent.Done:
         command = ["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path]
         end = time.monotonic() + min(self._deadline, _APPEARS_WITHIN)
         while True:
             done = self._agent.run(command)
             if done.code == 0:
-                break
+                return done
             if not _TOO_EARLY.search(done.output) or time.monotonic() > end:
                 raise self._agent.failure("guest_mount_failed", f"{path} cannot be mounted", done)
             time.sleep(0.1)
-        try:
-            right = is_mounted(_mountinfo.visible(self.mounts(), path), tag)
-        except ModelfleetError:
-            self._agent.run(["umount", path])
-            raise
-        if not right:
-            self._agent.run(["umount", path])
-            raise self._agent.failure("guest_mount_failed", f"{path} was mounted, but does not show the model", done)
+
+    def _take_back(self, tried: t.Sequence[tuple[str, str]]) -> None:
+        """Unmount what of ours is to be seen, also what was mounted by a command whose answer got lost."""
+        with contextlib.suppress(ModelfleetError):
+            mounts = self.mounts()
+            for tag, path in reversed(tried):
+                if is_mounted(_mountinfo.visible(mounts, path), tag):
+                    self._agent.run(["umount", path])
 
     def remount_read_only(self, path: str) -> None:
         """Set the options of a mount right again.
@@ -195,10 +218,10 @@ class Guest:
             users = _guest_users.of_other_name_spaces(self._agent, tag)
         except ModelfleetError:
             # Nobody undoes a step that failed.
-            self.mount(tag, path)
+            self.mount([(tag, path)])
             raise
         if users:
-            self.mount(tag, path)
+            self.mount([(tag, path)])
             raise ModelfleetError(
                 "mount_busy",
                 f"VM {self._name}: {path} is in use in another mount name space of the guest, a container for example,"
@@ -216,6 +239,10 @@ class Guest:
     def read_unit(self, path: str) -> t.Optional[str]:
         """The text of the mount unit of a path; see _guest_unit.read."""
         return _guest_unit.read(self._agent, path)
+
+    def defined_by(self, path: str) -> t.Optional[str]:
+        """The file of the guest that defines a mount at a path and is not ours; see _guest_unit.foreign."""
+        return _guest_unit.foreign(self._agent, path)
 
     def write_unit(self, uuid: str, tag: str, path: str) -> bool:
         """Have a model mounted when the guest boots; see _guest_unit.write."""

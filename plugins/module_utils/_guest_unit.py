@@ -52,7 +52,9 @@ def write(agent: _guest_agent.Agent, uuid: str, tag: str, path: str) -> bool:
     name = _mount_lines.unit_name(path)
     wanted = _mount_lines.unit(tag, path, uuid)
     present = read(agent, path)
-    _refuse_foreign(agent, name, path, present)
+    file = foreign(agent, path)
+    if file is not None:
+        raise error(agent.name, file)
     enabled = agent.run(["systemctl", "is-enabled", "--", name]).stdout.strip() == b"enabled"
     if present == wanted and enabled:
         return False
@@ -88,7 +90,7 @@ def remove(agent: _guest_agent.Agent, uuid: str, path: str) -> bool:
         return False
     marked = _mount_lines.mount_of_unit(present)
     if marked is None:
-        raise _foreign(agent, f"{_DIRECTORY}/{name}")
+        raise error(agent.name, f"{_DIRECTORY}/{name}")
     if marked != uuid:
         # Another mount of ours came to this path meanwhile; the unit is its own.
         return False
@@ -98,28 +100,26 @@ def remove(agent: _guest_agent.Agent, uuid: str, path: str) -> bool:
     return True
 
 
-def _refuse_foreign(agent: _guest_agent.Agent, name: str, path: str, present: t.Optional[str]) -> None:
+def foreign(agent: _guest_agent.Agent, path: str) -> t.Optional[str]:
+    """The file by which the guest itself defines a mount at a path; None when nothing but a unit of ours does."""
+    name = _mount_lines.unit_name(path)
+    present = read(agent, path)
     if present is not None:
-        if _mount_lines.mount_of_unit(present) is None:
-            raise _foreign(agent, f"{_DIRECTORY}/{name}")
-        return
+        return None if _mount_lines.mount_of_unit(present) else f"{_DIRECTORY}/{name}"
     if _mount_lines.stands_in_fstab(_text(agent, "/etc/fstab") or "", path):
-        raise _foreign(agent, "/etc/fstab")
+        return "/etc/fstab"
     # A unit that a package or a generator brings stands elsewhere. One that systemd made up for a mount that it saw
     # stands nowhere.
     shown = agent.run(["systemctl", "show", "--property=FragmentPath", "--", name]).stdout
     fragment = shown.decode("utf-8", "replace").strip().partition("=")[2]
-    if fragment and fragment != f"{_DIRECTORY}/{name}":
-        raise _foreign(agent, fragment)
+    return fragment if fragment and fragment != f"{_DIRECTORY}/{name}" else None
 
 
-def _foreign(agent: _guest_agent.Agent, file: str) -> ModelfleetError:
+def error(name: str, file: str) -> ModelfleetError:
+    """The error for a mount of a VM that a file of the guest defines."""
     shown = ascii(file[:500])[1:-1]
     return ModelfleetError(
-        "guest_unit_foreign",
-        f"VM {agent.name}: {shown} in the guest defines this mount already",
-        vm=agent.name,
-        guest_file=shown,
+        "guest_unit_foreign", f"VM {name}: {shown} in the guest defines this mount already", vm=name, guest_file=shown
     )
 
 

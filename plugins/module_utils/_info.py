@@ -10,37 +10,70 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import typing as t
 
-from . import _converge, _domain, _guest, _observed, _records, _report, _sources, _wanted
+from . import (
+    _agents,
+    _converge,
+    _devices,
+    _domain,
+    _filters,
+    _guest,
+    _guest_view,
+    _layers,
+    _observed,
+    _opener,
+    _records,
+    _report,
+    _sources,
+)
 from ._errors import ModelfleetError
 
 
-def mounts(host: _domain.Host, vms: t.Iterable[_domain.Vm], deadline: float) -> dict[str, list[dict[str, t.Any]]]:
-    """C(mounts) and C(errors) of a result."""
+def mounts(
+    host: _domain.Host, vms: t.Iterable[_domain.Vm], filters: _filters.Filters, deadline: float
+) -> dict[str, list[dict[str, t.Any]]]:
+    """C(mounts) and C(errors) of a result. Only guests and storage of records that pass the filters are asked."""
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
-    with concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
-        jobs = {uuid: pool.submit(_with_guest, handles[uuid], view, deadline) for uuid, view in views.items()}
-        views = {uuid: job.result() for uuid, job in jobs.items()}
-    records = [record for view in views.values() for record in view.records.values()]
+    views = {uuid: filters.narrowed(view) for uuid, view in views.items()}
     keys = {
         _sources.path(record.vm_instance_uuid, record.uuid): _observed.ModelKey(
             record.model_center_name, record.model_path
         )
-        for record in records
+        for view in views.values()
+        for record in view.records.values()
     }
-    on_host = _observed.observe_host(keys.values(), keys, {}, deadline)
+    agents = _agents.Agents(host.uri)
+    with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
+        on_host = _observed.observe_host(keys.values(), keys, {}, deadline, openers)
+        jobs = {
+            uuid: pool.submit(_seen, agents, handles[uuid], on_host, view, deadline) for uuid, view in views.items()
+        }
+        views = {uuid: job.result() for uuid, job in jobs.items()}
     host_uuid = host.uuid()
+    found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
     return {
-        "mounts": [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)],
+        "mounts": [mount for mount in found if filters.status(mount["status"])],
+        "strays": [
+            {"vm": view.name, "vm_instance_uuid": view.uuid, **_stray(device)}
+            for view in views.values()
+            for device in view.strays
+        ],
         "errors": [{"vm": handles[uuid].name, **problem.as_result()} for uuid, problem in broken.items()],
     }
 
 
-def _with_guest(vm: _domain.Vm, view: _observed.VmView, deadline: float) -> _observed.VmView:
-    ours = any(record.guest == _wanted.AGENT for record in view.records.values())
-    return _converge.with_guest(view, _guest.Guest(vm.name, vm.agent, deadline)) if view.running and ours else view
+def _seen(
+    agents: _agents.Agents, vm: _domain.Vm, host: _observed.HostView, view: _observed.VmView, deadline: float
+) -> _observed.VmView:
+    guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
+    return _guest_view.for_info(host, view, guest, view.records.values())
+
+
+def _stray(device: _devices.Device) -> dict[str, str]:
+    return {"tag": device.tag, "alias": device.alias, "source_path": device.source}
 
 
 def _sorted(view: _observed.VmView) -> list[_records.Record]:
@@ -48,7 +81,7 @@ def _sorted(view: _observed.VmView) -> list[_records.Record]:
 
 
 def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Record, host_uuid: str) -> dict[str, t.Any]:
-    layers = _observed.layers(host, vm, record)
+    layers = _layers.layers(host, vm, record)
     model = host.models.get(_observed.ModelKey(record.model_center_name, record.model_path))
     error = model if isinstance(model, ModelfleetError) else vm.guest_error
     return {

@@ -68,6 +68,14 @@ def unit_name(path: str) -> str:
     return f"{name}.mount"
 
 
+def can_be_unit(path: str) -> bool:
+    """Whether a unit can have the name that systemd demands for a path."""
+    try:
+        return bool(unit_name(path))
+    except ModelfleetError:
+        return False
+
+
 def unit(tag: str, path: str, uuid: t.Optional[str] = None) -> str:
     """The text of the mount unit of a model.
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is: every layer of a host and its VMs, looked at once, and what that says of a mount.
+"""What is: every layer of a host and its VMs, looked at once.
 
 This module util is private to the collection.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import typing as t
 
@@ -18,7 +19,6 @@ from . import (
     _centers,
     _devices,
     _domain,
-    _guest,
     _hook_file,
     _identity,
     _mountinfo,
@@ -27,18 +27,8 @@ from . import (
     _sources,
     _storage,
     _virtiofsd,
-    _wanted,
 )
 from ._errors import ModelfleetError
-
-RIGHT = "right"
-MISSING = "missing"
-WRONG = "wrong"
-FOREIGN = "foreign"
-# Could not be looked at, so nothing is claimed.
-UNKNOWN = "unknown"
-# Not due: the live layers of a VM that is shut off, the guest's where somebody else mounts.
-NOT_DUE = "not due"
 
 
 class ModelKey(t.NamedTuple):
@@ -67,14 +57,19 @@ class HostView:
     centers: dict[str, _centers.Center]
     planned: frozenset[str]
     mounts: tuple[_mountinfo.Mount, ...]
-    serving: dict[str, frozenset[tuple[str, str]]]
+    serving: dict[str, _virtiofsd.Daemon]
     models: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]
     bound: dict[str, tuple[int, int]]
     empty: t.Optional[tuple[int, int]] = None
 
     def bind(self, source: str) -> t.Optional[_mountinfo.Mount]:
         """What is mounted at a source path."""
-        return _mountinfo.visible(list(self.mounts), source)
+        return self._visible.get(source)
+
+    @functools.cached_property
+    def _visible(self) -> dict[str, _mountinfo.Mount]:
+        # Of several over one another the last is seen.
+        return {mount.mount_point: mount for mount in self.mounts}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +80,10 @@ class VmView:
         live: None for a VM that is shut off.
         persistent: None for a transient VM.
         guest: the guest's mount table; None when it was not asked for, or could not be had for `guest_error`.
+        stale: mount paths at which the guest's mount answers nothing any more.
+        systemd: whether the guest's init is systemd; None when it was not asked.
+        units: the guest's mount units by mount path, None where there is none; only what was asked for.
+        foreign_units: files of the guest that define a mount and are not ours, by mount path.
     """
 
     uuid: str
@@ -96,6 +95,10 @@ class VmView:
     persistent_records: tuple[_records.Record, ...]
     guest: t.Optional[tuple[_mountinfo.Mount, ...]] = None
     guest_error: t.Optional[ModelfleetError] = None
+    stale: frozenset[str] = frozenset()
+    systemd: t.Optional[bool] = None
+    units: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
+    foreign_units: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -107,6 +110,14 @@ class VmView:
         """All records by UUID; where live and persistent differ, the live one."""
         return {record.uuid: record for record in (*self.persistent_records, *self.live_records)}
 
+    @property
+    def strays(self) -> tuple[_devices.Device, ...]:
+        """Devices with an alias of ours that no record of this VM is for: of a clone, or of an XML that was pasted."""
+        recorded = {record.alias for record in self.records.values()}
+        domains = [domain for domain in (self.persistent, self.live) if domain is not None]
+        devices = {device.alias: device for domain in domains for device in domain.devices if device.ours}
+        return tuple(device for alias, device in sorted(devices.items()) if alias not in recorded)
+
     def recorded_everywhere(self, record: _records.Record) -> bool:
         """Whether a record stands, saying the same, wherever the VM keeps records."""
         places = []
@@ -115,74 +126,6 @@ class VmView:
         if self.persistent is not None:
             places.append(self.persistent_records)
         return all(any(found.says_the_same(record) for found in place if found.uuid == record.uuid) for place in places)
-
-
-class Layers(t.NamedTuple):
-    """The truth about one mount, layer by layer; each is one of the words above."""
-
-    source: str
-    persistent: str
-    live: str
-    guest: str
-
-    @property
-    def right(self) -> bool:
-        return all(layer in (RIGHT, NOT_DUE) for layer in self)
-
-
-def layers(host: HostView, vm: VmView, record: _records.Record) -> Layers:
-    """Compare every layer with what a record wants."""
-    live = _live(host, vm, record)
-    return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(vm, record, live))
-
-
-def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
-    if vm.live is None:
-        # The hook makes it when the VM starts.
-        return NOT_DUE
-    path = _sources.path(vm.uuid, record.uuid)
-    bind = host.bind(path)
-    if bind is None:
-        return MISSING
-    if not _sources.enforced(bind):
-        return WRONG
-    model = host.models.get(ModelKey(record.model_center_name, record.model_path))
-    if model is None or isinstance(model, ModelfleetError):
-        return WRONG if path in host.bound and host.bound[path] == host.empty else UNKNOWN
-    return RIGHT if host.bound.get(path) == model else WRONG
-
-
-def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str:
-    if domain is None:
-        return NOT_DUE
-    device = domain.device(record.alias)
-    if device is None:
-        return FOREIGN if domain.tag_taken(record.tag, record.alias) else MISSING
-    source = _sources.path(record.vm_instance_uuid, record.uuid)
-    return RIGHT if (device.tag, device.source) == (record.tag, source) else WRONG
-
-
-def _live(host: HostView, vm: VmView, record: _records.Record) -> str:
-    layer = _device(vm.live, record)
-    if layer != RIGHT:
-        return layer
-    source = _sources.path(vm.uuid, record.uuid)
-    bind = host.bind(source)
-    served = host.serving.get(source, frozenset())
-    return RIGHT if bind is not None and bind.shows in served else WRONG
-
-
-def _guest_layer(vm: VmView, record: _records.Record, live: str) -> str:
-    if vm.live is None or record.guest != _wanted.AGENT:
-        return NOT_DUE
-    if vm.guest is None:
-        return UNKNOWN
-    mount = _mountinfo.visible(list(vm.guest), record.mount_path)
-    if mount is None:
-        return MISSING
-    if not _guest.is_mounted(mount, record.tag):
-        return FOREIGN
-    return RIGHT if live == RIGHT and set(_guest.OPTIONS) <= mount.options else WRONG
 
 
 def observe_vm(vm: _domain.Vm) -> VmView:
@@ -210,6 +153,7 @@ def observe_host(
     sources: t.Mapping[str, ModelKey],
     planned: t.Mapping[str, _centers.Center],
     deadline: float,
+    openers: _opener.Openers,
 ) -> HostView:
     """Look at the host's own layers.
 
@@ -219,6 +163,7 @@ def observe_host(
         planned: centers as an earlier task of the same play would make them, by name; without a UUID or a storage
             URL where that is not known.
         deadline: seconds for the answer of each model center.
+        openers: the processes that touch storage.
     """
     centers = {unit.center.name: unit.center for unit in _centers.units()}
     mounts = tuple(_mountinfo.read())
@@ -229,10 +174,11 @@ def observe_host(
     by_center: dict[str, list[ModelKey]] = {}
     for key in sorted(set(models)):
         by_center.setdefault(key.center, []).append(key)
+    mounted = {mount.mount_point for mount in mounts}
     for name, keys in by_center.items():
-        here = _look_at_models(name, centers.get(name), name in coming, mounts, keys, deadline)
+        here = _look_at_models(name, centers.get(name), name in coming, mounts, keys, deadline, openers)
         views.update(here)
-        paths = [path for path, key in sources.items() if key.center == name and _mountinfo.visible(list(mounts), path)]
+        paths = [path for path, key in sources.items() if key.center == name and path in mounted]
         if paths and not any(_gave_up(view) for view in here.values()):
             bound.update(_look_at_sources(paths, deadline))
     return HostView(
@@ -274,6 +220,7 @@ def _look_at_models(
     mounts: t.Sequence[_mountinfo.Mount],
     keys: list[ModelKey],
     deadline: float,
+    openers: _opener.Openers,
 ) -> dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]:
     if center is None:
         problem = ModelfleetError("center_unknown", f"model center '{name}' is not defined on this host", center=name)
@@ -284,7 +231,7 @@ def _look_at_models(
     if not coming and not _is_mounted(center, mounts):
         problem = not_mounted(center)
         return dict.fromkeys(keys, problem)
-    found = _sources.look_at(center.mount_point, [key.path for key in keys], deadline)
+    found = _sources.look_at(center.mount_point, [key.path for key in keys], deadline, look=openers.look)
     return {key: item.identity or source_error(center, key.path, item) for key, item in zip(keys, found)}
 
 

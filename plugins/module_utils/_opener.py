@@ -8,8 +8,8 @@ Looking at a path on storage whose server is gone may block for ever, and a bloc
 be killed. So a child does it and hands over what it opened; whoever asked gives up at a deadline. What a
 late child opened goes with the child, and can change nothing.
 
-Protocol: the child reads one JSON object from its standard input and answers over a socket with one JSON
-object per path, in order, each with a descriptor where one was asked for.
+Protocol: over a socket, one JSON object per message. First the root, then path after path, each answered with one
+object, and a descriptor where one was asked for.
 
 This module util is private to the collection.
 """
@@ -23,12 +23,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import typing as t
 
 from . import _mountapi
 
-_MESSAGE = 4096
+# A path of 4096 bytes, each of which may become six characters.
+_MESSAGE = 32 << 10
 _START = "import sys; sys.path[:0] = sys.argv[2:]; from {module} import serve; serve(int(sys.argv[1]))"
 
 
@@ -47,70 +49,114 @@ class Found(t.NamedTuple):
     tree: int = -1
 
 
-def look(root: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[Found]:
-    """Open directories below a root, which no link may leave; the path C(.) is the root itself.
+class Opener:
+    """A child that opens directories below a root, which no link may leave; the path C(.) is the root itself.
 
-    Args:
-        deadline: seconds for all of them together.
-        clone: also hand over a read-only mount of each.
+    Threads may share one; they are served one after another. Once the storage did not answer in time nothing more is
+    asked of it, so that many who want something of it wait for one deadline, not each for their own.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
+
+    def __init__(self, root: str) -> None:
+        self._lock = threading.Lock()
+        self._gave_up = False
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # Executed, not forked, because the parent has threads; and with no descriptor of the parent's,
             # because a stuck child would keep the parent's output open.
-            child = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            self._child = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        with contextlib.suppress(ConnectionError):
+            self._ours.send(json.dumps({"root": root}).encode())
+
+    def look(self, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[Found]:
+        """Open directories.
+
+        Args:
+            deadline: seconds for all of them together.
+            clone: also hand over a read-only mount of each.
+        """
+        end = time.monotonic() + deadline
+        found: list[Found] = []
+        with self._lock:
+            while len(found) < len(paths) and not self._gave_up:
+                answer = self._ask(paths[len(found)], clone, end)
+                self._gave_up = answer is None
+                found += [answer] if answer else []
+        return found + [Found(None, errno.ETIMEDOUT)] * (len(paths) - len(found))
+
+    def _ask(self, path: str, clone: bool, end: float) -> t.Optional[Found]:
         try:
-            _ask(child, {"root": root, "paths": list(paths), "clone": clone})
-            return _answers(ours, len(paths), time.monotonic() + deadline)
-        finally:
-            # Not waited for: a child that is stuck in the kernel would take us along. subprocess reaps it later.
-            child.kill()
-            child.poll()
+            self._ours.settimeout(max(0.001, end - time.monotonic()))
+            self._ours.send(json.dumps({"path": path, "clone": clone}).encode())
+            message, descriptors, _flags, _address = socket.recv_fds(self._ours, _MESSAGE, 1)
+        except (socket.timeout, ConnectionError):
+            return None
+        if not message:
+            return None
+        answer = json.loads(message)
+        identity = tuple(answer["identity"]) if answer["identity"] else None
+        return Found(identity, answer["error"], descriptors[0] if descriptors else -1)
+
+    def close(self) -> None:
+        """End the child. It is not waited for: one that is stuck in the kernel would take us along."""
+        self._ours.close()
+        self._child.kill()
+        self._child.poll()
 
 
-def _ask(child: subprocess.Popen[bytes], request: dict[str, t.Any]) -> None:
-    # The child reads all of it before it touches storage, so this cannot block for long.
-    if child.stdin is not None:
-        with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
-            pipe.write(json.dumps(request).encode())
+class Openers:
+    """One opener per root, made when it is first needed, for as long as a run lasts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._openers: dict[str, Opener] = {}
+
+    def look(self, root: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[Found]:
+        """As C(Opener.look)."""
+        with self._lock:
+            if root not in self._openers:
+                self._openers[root] = Opener(root)
+            opener = self._openers[root]
+        return opener.look(paths, deadline, clone)
+
+    def __enter__(self) -> Openers:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        for opener in self._openers.values():
+            opener.close()
 
 
-def _answers(connection: socket.socket, count: int, end: float) -> list[Found]:
-    found: list[Found] = []
-    try:
-        while len(found) < count:
-            connection.settimeout(max(0.001, end - time.monotonic()))
-            message, descriptors, _flags, _address = socket.recv_fds(connection, _MESSAGE, 1)
-            if not message:
-                break
-            answer = json.loads(message)
-            identity = tuple(answer["identity"]) if answer["identity"] else None
-            found.append(Found(identity, answer["error"], descriptors[0] if descriptors else -1))
-    except (socket.timeout, ConnectionError):
-        pass
-    return found + [Found(None, errno.ETIMEDOUT)] * (count - len(found))
+def look(root: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[Found]:
+    """As C(Opener.look), with a child for this once."""
+    with Openers() as openers:
+        return openers.look(root, paths, deadline, clone)
 
 
 def serve(descriptor: int) -> None:
-    """The child: answer the one request of the parent."""
+    """The child: answer the parent until it is gone."""
     with socket.socket(fileno=descriptor) as connection:
-        request = json.load(sys.stdin)
-        try:
-            root = _mountapi.open_directory(request["root"])
-        except OSError as problem:
-            for _path in request["paths"]:
-                connection.send(_message(None, problem.errno))
-            return
-        for path in request["paths"]:
-            _serve_one(connection, root, path, request["clone"])
+        root: t.Union[int, OSError] = OSError(errno.EINVAL, "")
+        while True:
+            message = connection.recv(_MESSAGE)
+            if not message:
+                return
+            request = json.loads(message)
+            if "root" in request:
+                try:
+                    root = _mountapi.open_directory(request["root"])
+                except OSError as problem:
+                    root = problem
+            elif isinstance(root, OSError):
+                connection.send(_message(None, root.errno))
+            else:
+                _serve_one(connection, root, request["path"], request["clone"])
 
 
 def _serve_one(connection: socket.socket, root: int, path: str, clone: bool) -> None:

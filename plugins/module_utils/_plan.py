@@ -1,7 +1,6 @@
 # Copyright: (c) 2026, modelfleet.kvm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """From what is to what is wanted: the ordered steps, as a pure function of what was observed.
 
 Check mode prints a plan, apply runs it, and both mean the same because it is the same.
@@ -14,138 +13,203 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _guest, _input, _mountinfo, _records
+from . import _devices, _identity, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
-from ._observed import (
-    FOREIGN,
-    MISSING,
-    NOT_DUE,
-    RIGHT,
-    UNKNOWN,
-    WRONG,
-    HostView,
-    Layers,
-    ModelKey,
-    VmView,
-    layers,
+from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, layers
+from ._observed import HostView, ModelKey, VmView
+from ._steps import (
+    ATTACH,
+    ATTACH_LIVE,
+    ATTACH_PERSISTENT,
+    ATTACHES,
+    BIND,
+    DETACH_LIVE,
+    DETACH_PERSISTENT,
+    DETACH_STRAY,
+    FORGET,
+    INTERRUPTED,
+    LISTED,
+    MOUNT,
+    PURGED,
+    RECORD,
+    REMOUNT,
+    REMOVE_UNIT,
+    SETTLE,
+    STRAY,
+    UNBIND,
+    UNMOUNT,
+    VERIFY,
+    WRITE_UNIT,
+    MountPlan,
+    Step,
 )
-from ._wanted import AGENT, Wanted
-
-# Steps, in the words that results show.
-RECORD = "record"
-UNMOUNT = "unmount_in_guest"
-DETACH_LIVE = "detach_live"
-DETACH_PERSISTENT = "detach_persistent"
-UNBIND = "unbind_source"
-BIND = "bind_source"
-ATTACH = "attach"
-ATTACH_LIVE = "attach_live"
-ATTACH_PERSISTENT = "attach_persistent"
-VERIFY = "verify_read_only"
-MOUNT = "mount_in_guest"
-REMOUNT = "remount_in_guest"
-SETTLE = "settle_record"
-FORGET = "forget_record"
-
-_ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
-
-
-class Step(t.NamedTuple):
-    """One effect. `record` is the mount it is for: as wanted when it sets up, as it was when it takes down."""
-
-    action: str
-    record: _records.Record
+from ._wanted import AGENT, AUTO, NOT_PERSISTENT, SYSTEMD, Wanted, from_record, nothing
 
 
 @dataclasses.dataclass(frozen=True)
-class MountPlan:
-    """What happens to one mount.
+class Terms:
+    """What holds for all mounts of a VM in one run.
 
     Attributes:
-        wanted: the entry that asked for it.
-        before: the record there is, None for none.
-        after: the record there will be, None for none.
-        layers: what was found, compared with `after`, or with `before` when the mount goes.
-        error: why nothing can be done; then there are no steps.
-        conditional: what an earlier task of the same play must have made for this to come true.
+        present: whether the listed mounts shall be there or be gone.
+        purge: whether what is not listed goes, of `owner`.
+        force: whether what is in use in the guest is taken away all the same.
     """
 
-    wanted: Wanted
-    vm_uuid: str
-    vm_name: str
-    before: t.Optional[_records.Record] = None
-    after: t.Optional[_records.Record] = None
-    layers: t.Optional[Layers] = None
-    steps: tuple[Step, ...] = ()
-    error: t.Optional[ModelfleetError] = None
-    conditional: tuple[str, ...] = ()
-
-    @property
-    def actions(self) -> list[str]:
-        return [step.action for step in self.steps]
+    present: bool
+    check_mode: bool = False
+    force: bool = False
+    purge: bool = False
+    owner: str = ""
 
 
-def plan_present(host: HostView, vm: VmView, wanted: Wanted, check_mode: bool = False) -> MountPlan:
-    """The steps that make one mount right, the fewest there are."""
-    empty = MountPlan(wanted, vm.uuid, vm.name)
+def plan_vm(
+    host: HostView, vm: VmView, entries: t.Sequence[tuple[int, Wanted]], terms: Terms
+) -> dict[int, list[MountPlan]]:
+    """What happens to all mounts of a VM, by the index of the entry that asks for it; -1 for what nobody asked for.
+
+    An entry with C(state=absent) may mean several mounts, or none.
+    """
+    plans: dict[int, list[MountPlan]] = {}
+    claimed = {mount.uuid(vm.uuid) for _index, mount in entries} if terms.present else set()
+    going = [
+        record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
+    ]
+    claimed.update(record.uuid for record in going)
+    staying = [record for record in _by_path(vm) if record.uuid not in claimed]
+    if terms.present:
+        for index, mount in entries:
+            plans[index] = [plan_present(host, vm, mount, staying, terms)]
+    else:
+        for index, mount in entries:
+            meant = [record for record in _by_path(vm) if mount.matches(record) and record.uuid not in claimed]
+            claimed.update(record.uuid for record in meant)
+            plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
+            plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
+    for record in _by_path(vm):
+        if record.uuid not in claimed and record.intent != _records.SETTLED:
+            unasked.append(_carry_on(host, vm, record, terms))
+    if terms.purge or (not terms.present and any(mount.means_all() for _index, mount in entries)):
+        known = {_identity.alias(uuid) for uuid in claimed}
+        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
+    return {**plans, -1: unasked} if unasked else plans
+
+
+def _by_path(vm: VmView) -> list[_records.Record]:
+    return sorted(vm.records.values(), key=lambda record: record.mount_path)
+
+
+def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms) -> MountPlan:
+    """Finish what a run began that did not come to its end."""
+    wanted = from_record(record)
+    if record.intent == _records.UNMOUNTING:
+        return plan_absent(host, vm, wanted, record, terms, INTERRUPTED)
+    others = [other for other in _by_path(vm) if other.uuid != record.uuid]
+    return plan_present(host, vm, wanted, others, terms, INTERRUPTED)
+
+
+def _plan_stray(vm: VmView, device: _devices.Device, terms: Terms) -> MountPlan:
+    """Take a device away that carries an alias of ours and belongs to no mount of this VM."""
+    wanted = dataclasses.replace(nothing(vm.name), tag=device.tag)
+    plan = MountPlan(wanted, vm.uuid, vm.name, origin=STRAY)
+    record = _records.of_stray(vm.uuid, device.alias, device.tag)
     try:
-        return _present(host, vm, wanted, empty, check_mode)
+        _refusals.require_settled_state(vm)
+        if not terms.force:
+            _refusals.refuse_other_uses(vm, record)
+    except ModelfleetError as problem:
+        return dataclasses.replace(plan, error=problem)
+    return dataclasses.replace(plan, steps=(Step(DETACH_STRAY, record),))
+
+
+def plan_present(
+    host: HostView,
+    vm: VmView,
+    wanted: Wanted,
+    staying: t.Iterable[_records.Record],
+    terms: Terms,
+    origin: str = LISTED,
+) -> MountPlan:
+    """The steps that make one mount right, the fewest there are.
+
+    Args:
+        staying: mounts of the VM that this run does not touch.
+    """
+    empty = MountPlan(wanted, vm.uuid, vm.name, origin=origin)
+    try:
+        return _present(host, vm, wanted, staying, terms, empty)
+    except ModelfleetError as problem:
+        return dataclasses.replace(empty, before=vm.records.get(wanted.uuid(vm.uuid)), error=problem)
+
+
+def plan_absent(
+    host: HostView, vm: VmView, wanted: Wanted, record: _records.Record, terms: Terms, origin: str = LISTED
+) -> MountPlan:
+    """The steps that take one mount away."""
+    empty = MountPlan(wanted, vm.uuid, vm.name, before=record, origin=origin)
+    try:
+        return _absent(host, vm, record, terms, empty)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, error=problem)
 
 
-def plan_absent(host: HostView, vm: VmView, wanted: Wanted, going: set[str]) -> list[MountPlan]:
-    """The steps that take away every mount that an entry means; one plan without steps when there is none.
-
-    Args:
-        going: UUIDs of mounts that earlier entries take away; the ones of this entry are added.
-    """
-    empty = MountPlan(wanted, vm.uuid, vm.name)
-    plans = []
-    for record in sorted(vm.records.values(), key=lambda item: item.mount_path):
-        if wanted.matches(record) and record.uuid not in going:
-            going.add(record.uuid)
-            try:
-                plans.append(_absent(host, vm, record, empty))
-            except ModelfleetError as problem:
-                plans.append(dataclasses.replace(empty, before=record, error=problem))
-    return plans or [empty]
-
-
-def _present(host: HostView, vm: VmView, wanted: Wanted, empty: MountPlan, check_mode: bool) -> MountPlan:
-    conditional = _conditions(host, wanted, check_mode)
-    key = ModelKey(wanted.model_center, wanted.model_path)
-    model = host.models.get(key)
+def _present(
+    host: HostView,
+    vm: VmView,
+    wanted: Wanted,
+    staying: t.Iterable[_records.Record],
+    terms: Terms,
+    empty: MountPlan,
+) -> MountPlan:
+    conditional = _refusals.conditions(host, wanted, terms.check_mode)
+    model = host.models.get(ModelKey(wanted.model_center, wanted.model_path))
     if isinstance(model, ModelfleetError):
         raise model
-    after = wanted.record(vm.uuid, host.centers[wanted.model_center])
-    before = vm.records.get(after.uuid)
-    _refuse_collision(vm, after)
+    before = vm.records.get(wanted.uuid(vm.uuid))
+    after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
+    _refusals.refuse_collision(vm, after, staying)
     found = layers(host, vm, after)
-    _refuse_foreign(vm, before, after, found)
-    steps = _set_up(vm, before, after, found)
-    if any(step.action in _ATTACHES for step in steps):
-        _require_able(vm)
+    _refusals.refuse_foreign(vm, before, after, found)
+    steps = _set_up(vm, before, after, found, terms.force)
+    if any(step.action in ATTACHES for step in steps):
+        _refusals.require_able(vm)
     return dataclasses.replace(
         empty, before=before, after=after, layers=found, steps=tuple(steps), conditional=conditional
     )
 
 
-def _set_up(vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers) -> list[Step]:
+def persistence(vm: VmView, wanted: Wanted) -> str:
+    """How the guest mounts a model when it boots; nothing as long as C(auto) has not been decided for it."""
+    if wanted.persistence != AUTO:
+        return wanted.persistence
+    before = vm.records.get(wanted.uuid(vm.uuid))
+    if before is not None and before.guest == AGENT and before.persistence:
+        return before.persistence
+    if vm.systemd is None:
+        return ""
+    free = wanted.mount_path not in vm.foreign_units and _mount_lines.can_be_unit(wanted.mount_path)
+    return SYSTEMD if vm.systemd and free else NOT_PERSISTENT
+
+
+def _set_up(
+    vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers, force: bool
+) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
-    if found.right and recorded:
-        return []
-    if found.right:
-        return [Step(SETTLE, after)]
+    left_unit = before is not None and vm.live is not None and _unit_goes(vm, before, after)
+    if found.right and not left_unit:
+        return [] if recorded else [Step(SETTLE, after)]
     old = before or after
     # virtiofsd keeps what was at its source when it started, so a changed source means a new device.
     replug = found.live == WRONG or (found.live == RIGHT and found.source in (MISSING, WRONG))
     plug = found.live == MISSING or replug
-    mounted = _tag_mounted(vm, old, after.tag)
-    stale = bool(mounted) and (plug or mounted != after.tag)
+    mounted = _refusals.tag_mounted(vm, old, after.tag)
+    stale = bool(mounted) and (plug or mounted != after.tag or after.mount_path in vm.stale)
     steps = [Step(RECORD, after)]
-    if stale or replug:
-        _refuse_other_uses(vm, old, after.tag)
+    if (stale or replug) and not force:
+        _refusals.refuse_other_uses(vm, old, after.tag)
+    if left_unit:
+        steps.append(Step(REMOVE_UNIT, old))
     if stale:
         steps.append(Step(UNMOUNT, dataclasses.replace(old, tag=mounted)))
     if replug:
@@ -159,22 +223,34 @@ def _set_up(vm: VmView, before: t.Optional[_records.Record], after: _records.Rec
         steps.append(Step(ATTACH if plug and define else ATTACH_LIVE if plug else ATTACH_PERSISTENT, after))
     if plug:
         steps.append(Step(VERIFY, after))
-    if found.guest != NOT_DUE:
-        if plug or stale or found.guest == MISSING:
+    mount = guest_mount(vm, after, found.live)
+    if mount != NOT_DUE:
+        if plug or stale or mount == MISSING:
             steps.append(Step(MOUNT, after))
-        elif found.guest == WRONG:
+        elif mount == WRONG:
             steps.append(Step(REMOUNT, after))
+        if guest_unit(vm, after) in (MISSING, WRONG):
+            steps.append(Step(WRITE_UNIT, after))
     return [*steps, Step(SETTLE, after)]
 
 
-def _absent(host: HostView, vm: VmView, record: _records.Record, empty: MountPlan) -> MountPlan:
-    _require_settled_state(vm)
+def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
+    """Whether the guest keeps a unit of ours for a mount that shall have none any more."""
+    had = before.persistence == SYSTEMD and vm.units.get(before.mount_path) is not None
+    return had and after.persistence != SYSTEMD
+
+
+def _absent(host: HostView, vm: VmView, record: _records.Record, terms: Terms, empty: MountPlan) -> MountPlan:
+    _refusals.require_settled_state(vm)
     found = layers(host, vm, record)
-    if found.guest == UNKNOWN:
-        raise _no_agent(vm)
-    _refuse_other_uses(vm, record)
+    if found.guest == UNKNOWN and not terms.force:
+        _refusals.require_guest(vm)
+    if not terms.force:
+        _refusals.refuse_other_uses(vm, record)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
-    mounted = _tag_mounted(vm, record)
+    if guest_unit(vm, record) in (RIGHT, WRONG):
+        steps.append(Step(REMOVE_UNIT, record))
+    mounted = _refusals.tag_mounted(vm, record)
     if mounted and record.guest == AGENT:
         steps.append(Step(UNMOUNT, dataclasses.replace(record, tag=mounted)))
     if found.live in (RIGHT, WRONG):
@@ -184,114 +260,4 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, empty: MountPla
     if found.source not in (MISSING, NOT_DUE):
         steps.append(Step(UNBIND, record))
     steps.append(Step(FORGET, record))
-    return dataclasses.replace(empty, before=record, layers=found, steps=tuple(steps))
-
-
-def _conditions(host: HostView, wanted: Wanted, check_mode: bool) -> tuple[str, ...]:
-    conditions = []
-    if wanted.model_center in host.planned:
-        conditions.append(f"model center '{wanted.model_center}' is mounted by an earlier task and holds the model")
-    if not host.prepared:
-        problem = ModelfleetError(
-            "host_not_prepared", "the libvirt hook of modelfleet.kvm is not installed on this host"
-        )
-        if not check_mode:
-            raise problem
-        conditions.append("the host is prepared by an earlier task")
-    return tuple(conditions)
-
-
-def _refuse_collision(vm: VmView, after: _records.Record) -> None:
-    for record in vm.records.values():
-        if record.uuid == after.uuid:
-            continue
-        if (record.model_uuid, record.model_version) == (after.model_uuid, after.model_version):
-            problem = f"model '{after.model_name}' is already mounted at {record.mount_path}"
-        elif _input.overlaps(record.mount_path, after.mount_path):
-            problem = f"{after.mount_path} and {record.mount_path}, which is mounted, lie in one another"
-        else:
-            continue
-        raise ModelfleetError("duplicate_mount", f"VM {vm.name}: {problem}", vm=vm.name, mount_path=record.mount_path)
-
-
-def _refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers) -> None:
-    if any(domain.tag_taken(after.tag, after.alias) for domain in (vm.live, vm.persistent) if domain is not None):
-        raise ModelfleetError(
-            "tag_in_use", f"VM {vm.name}: another device has the tag '{after.tag}'", vm=vm.name, tag=after.tag
-        )
-    if found.guest == UNKNOWN:
-        _require_settled_state(vm)
-        raise _no_agent(vm)
-    if found.guest == FOREIGN and not _tag_mounted(vm, before or after):
-        mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
-        what = f"{mount.fstype} from {mount.source!a}" if mount else "something"
-        raise ModelfleetError(
-            "mount_path_in_use",
-            f"VM {vm.name}: {what} is mounted at {after.mount_path} in the guest",
-            vm=vm.name,
-            mount_path=after.mount_path,
-        )
-
-
-def _require_able(vm: VmView) -> None:
-    _require_settled_state(vm)
-    domain = vm.live or vm.persistent
-    if domain is not None and not domain.shared_memory:
-        raise ModelfleetError(
-            "no_shared_memory",
-            f"VM {vm.name} has no shared memory in its {'live' if vm.live else 'persistent'} XML",
-            vm=vm.name,
-        )
-
-
-def _require_settled_state(vm: VmView) -> None:
-    if not vm.running and vm.state != "shutoff":
-        raise ModelfleetError("vm_state", f"VM {vm.name} is {vm.state}", vm=vm.name, state=vm.state)
-
-
-def _refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
-    """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
-    # Where the guest mounts by itself, unmounting is its part as well.
-    ours = _mountinfo.visible(list(vm.guest or ()), record.mount_path) if record.guest == AGENT else None
-    for mount in vm.guest or ():
-        if mount != ours and any(_guest.is_mounted(mount, tag) for tag in _tags(vm, record).union(more)):
-            raise ModelfleetError(
-                "mount_busy",
-                f"VM {vm.name}: the guest has mounted the model by itself at {mount.mount_point!a}",
-                vm=vm.name,
-                mount_path=record.mount_path,
-            )
-
-
-def _no_agent(vm: VmView) -> ModelfleetError:
-    if vm.guest_error is not None:
-        return vm.guest_error
-    return ModelfleetError("agent_unavailable", f"VM {vm.name}: the guest agent does not answer", vm=vm.name)
-
-
-def _tags(vm: VmView, record: _records.Record) -> set[str]:
-    """The tags under which a mount of ours may be in the guest: the recorded one, and the one its device has."""
-    device = vm.live.device(record.alias) if vm.live else None
-    return {record.tag} | ({device.tag} if device else set())
-
-
-def _tag_mounted(vm: VmView, record: _records.Record, *more: str) -> str:
-    """The tag of a mount of ours that is seen at its mount path in the guest, nothing for none."""
-    mount = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
-    return next((tag for tag in sorted(_tags(vm, record).union(more)) if _guest.is_mounted(mount, tag)), "")
-
-
-def refuse_too_few_ports(vm: VmView, plans: t.Iterable[MountPlan]) -> t.Optional[ModelfleetError]:
-    """The error for a VM that cannot take all the devices of its plans, found before the first is attached."""
-    actions = [action for plan in plans for action in plan.actions]
-    needed = actions.count(ATTACH) + actions.count(ATTACH_LIVE) - actions.count(DETACH_LIVE)
-    free = vm.live.free_ports if vm.live else None
-    if free is None or needed <= free:
-        return None
-    return ModelfleetError(
-        "no_free_pci_port",
-        f"VM {vm.name} needs {needed} free PCIe ports and has {free}",
-        vm=vm.name,
-        needed=needed,
-        free=free,
-    )
+    return dataclasses.replace(empty, layers=found, steps=tuple(steps))

@@ -33,7 +33,8 @@ class Record:
     """The identity of a mount and what is intended with it.
 
     What others may change behind our back (status, source path, host) is not stored but derived.
-    Times are UTC in ISO 8601. `unknown` holds attributes that a newer release may have added.
+    Times are UTC in ISO 8601. `persistence` is empty as long as nobody could ask the guest. `unknown` holds
+    attributes that a newer release may have added.
     """
 
     uuid: str
@@ -49,6 +50,7 @@ class Record:
     alias: str
     transport: str
     guest: str
+    persistence: str
     read_only: bool
     account_uuid: str
     owner: str
@@ -74,7 +76,13 @@ class Record:
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "unknown"]
-_OPTIONAL = {"account_uuid": "", "model_version": ""}
+_OPTIONAL = {"account_uuid": "", "model_version": "", "persistence": ""}
+
+
+def of_stray(vm: str, alias: str, tag: str) -> Record:
+    """What stands for a device of a VM that has no record. It is never written."""
+    blank: dict[str, t.Any] = dict.fromkeys(_FIELDS, "")
+    return Record(**{**blank, "vm_instance_uuid": vm, "alias": alias, "tag": tag, "read_only": True, "generation": 0})
 
 
 def to_xml(records: t.Iterable[Record], vm: str) -> t.Optional[str]:
@@ -142,6 +150,7 @@ def _check(record: Record, vm: str) -> None:
         ("mount_path", record.mount_path, (_input.absolute_path("mount_path", record.mount_path),)),
         ("model_path", record.model_path, (_input.relative_path("model_path", record.model_path),)),
         ("model_center_name", record.model_center_name, (_input.name("model_center_name", record.model_center_name),)),
+        ("persistence", record.persistence, ("", "none", "systemd")),
         ("intent", record.intent, (MOUNTING, SETTLED, UNMOUNTING)),
     ):
         if value not in allowed:

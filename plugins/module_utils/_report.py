@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _plan, _records
+from . import _errors, _mount_lines, _records, _steps
 from ._converge import Outcome
 from ._errors import ModelfleetError
-from ._observed import FOREIGN, MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers
+from ._layers import FOREIGN, MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers
+from ._wanted import AGENT, SYSTEMD
 
 _WORDS = {
     RIGHT: "there",
@@ -26,26 +27,68 @@ _WORDS = {
 }
 
 
-def mounts(outcomes: t.Iterable[Outcome]) -> list[dict[str, t.Any]]:
-    """The C(mounts) of a result, in the order of the entries."""
-    return [_mount(outcome) for outcome in outcomes]
+def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[dict[str, t.Any]]:
+    """The C(mounts) of a result, in the order of the entries.
+
+    Args:
+        only_changed: leave out what is as it was and has nothing due.
+    """
+    shown = [_mount(outcome) for outcome in outcomes]
+    if not only_changed:
+        return shown
+    return [mount for mount in shown if mount["changed"] or mount["error"] or mount["due"]]
+
+
+def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
+    """How many mounts there are of each kind, whatever C(mounts) shows."""
+    counts = {"total": 0, "ok": 0, "changed": 0, "failed": 0, "due": 0}
+    for outcome in outcomes:
+        counts["total"] += 1
+        counts["failed" if outcome.error else "changed" if outcome.changed else "ok"] += 1
+        counts["due"] += bool(_due(outcome))
+    return counts
 
 
 def _mount(outcome: Outcome) -> dict[str, t.Any]:
     plan = outcome.plan
     known = plan.after or plan.before
+    by_itself = plan.after if plan.after and plan.after.guest != AGENT else None
     return {
         "vm": plan.vm_name,
         "vm_instance_uuid": plan.vm_uuid,
         "model": known.model_name if known else plan.wanted.model,
         "mount_path": known.mount_path if known else plan.wanted.mount_path,
+        "tag": known.tag if known else plan.wanted.tag,
+        "origin": plan.origin,
         "changed": outcome.changed,
         "actions": plan.actions,
         "prediction": "conditional" if plan.conditional else "exact",
         "conditions": list(plan.conditional),
+        "due": _due(outcome),
+        "restart_required": outcome.error is not None and outcome.error.code in _errors.HEALED_BY_RESTART,
+        "mount_lines": _mount_lines.mount_lines(by_itself.tag, by_itself.mount_path) if by_itself else None,
         "record": outcome.record.as_dict() if outcome.record else None,
         "error": outcome.error.as_result() if outcome.error else None,
     }
+
+
+def _due(outcome: Outcome) -> list[str]:
+    """What somebody else must do before all is as it was asked for."""
+    plan = outcome.plan
+    if outcome.error is not None:
+        code = outcome.error.code
+        return ["stop the VM and start it again"] if code in _errors.HEALED_BY_RESTART else []
+    if plan.after is not None and plan.after.guest != AGENT:
+        return ["the guest mounts it by itself, see mount_lines"] if plan.steps and not plan.before else []
+    if outcome.vm_state != "shutoff":
+        return []
+    if plan.after is not None:
+        if plan.after.persistence == SYSTEMD:
+            return ["start the VM; its guest mounts the model when it boots"]
+        return ["start the VM and run again, to mount the model in its guest"]
+    if plan.before is not None and plan.before.persistence == SYSTEMD:
+        return [f"the guest keeps its mount unit of {plan.before.mount_path}, which does nothing without the device"]
+    return []
 
 
 def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
@@ -53,7 +96,9 @@ def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
     before, after = [], []
     for outcome in outcomes:
         plan = outcome.plan
-        if plan.steps and outcome.error is None:
+        if plan.origin == _steps.STRAY and outcome.changed:
+            before.append(f"VM {plan.vm_name}: a device without a record, tag {plan.wanted.tag!a}\n")
+        elif plan.steps and outcome.error is None:
             before.append(_state(plan, plan.before, plan.layers))
             after.append(_state(plan, plan.after, _all_right(plan.layers)))
     return {"before": "".join(before), "after": "".join(after)}
@@ -63,7 +108,7 @@ def _all_right(layers: t.Optional[Layers]) -> t.Optional[Layers]:
     return layers and Layers(*(NOT_DUE if layer == NOT_DUE else RIGHT for layer in layers))
 
 
-def _state(plan: _plan.MountPlan, record: t.Optional[_records.Record], layers: t.Optional[Layers]) -> str:
+def _state(plan: _steps.MountPlan, record: t.Optional[_records.Record], layers: t.Optional[Layers]) -> str:
     there = layers is not None and any(layer not in (MISSING, NOT_DUE) for layer in layers)
     if record is None and not (plan.after and there):
         return ""
@@ -101,6 +146,10 @@ def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:
     if len(errors) > 1:
         result["msg"] = f"{result['msg']} ({len(errors) - 1} more failed, see mounts.)"
     return result
+
+
+# The words of the original, and one more.
+STATUSES = ("Mounting", "Mounted", "MountFailed", "Unmounting", "Attached")
 
 
 def status(record: _records.Record, layers: Layers) -> str:

@@ -101,17 +101,31 @@ def keep(source: str, deadline: float) -> int:
     return _opener.look(VMS_DIRECTORY, [os.path.relpath(source, VMS_DIRECTORY)], deadline, clone=True)[0].tree
 
 
-def look_at(center: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[_opener.Found]:
+class Look(t.Protocol):
+    """Opens directories below a root; C(_opener.look), or that of an opener which is shared."""
+
+    def __call__(
+        self, root: str, paths: t.Sequence[str], deadline: float, clone: bool = False
+    ) -> list[_opener.Found]: ...
+
+
+def look_at(
+    center: str, paths: t.Sequence[str], deadline: float, clone: bool = False, look: Look = _opener.look
+) -> list[_opener.Found]:
     """Open models below the mount point of a center; `error` is EXDEV for one that is its root or outside of it."""
-    root, *found = _opener.look(center, [".", *paths], deadline, clone)
-    if root.tree >= 0:
-        os.close(root.tree)
+    root, *found = look(center, [".", *paths], deadline, clone)
+    close(root.tree)
     return [_not_the_root(item, root) for item in found]
+
+
+def close(tree: int) -> None:
+    """Let go of a mount that nobody has attached."""
+    if tree >= 0:
+        os.close(tree)
 
 
 def _not_the_root(found: _opener.Found, root: _opener.Found) -> _opener.Found:
     if found.identity is None or found.identity != root.identity:
         return found
-    if found.tree >= 0:
-        os.close(found.tree)
+    close(found.tree)
     return _opener.Found(None, errno.EXDEV)

@@ -9,6 +9,7 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import json
@@ -51,36 +52,44 @@ def can_be_read_only() -> bool:
     return found is not None and (int(found.group(1)), int(found.group(2))) >= _READONLY_SINCE
 
 
-def serving() -> dict[str, frozenset[tuple[str, str]]]:
-    """What the running daemons serve read-only, by the source path that they were given.
+class Daemon(t.NamedTuple):
+    """The virtiofsd of a source: what it serves read-only, and when it was started (seconds since the epoch)."""
+
+    shows: frozenset[tuple[str, str]]
+    since: float
+
+
+def serving(pids: t.Optional[t.Iterable[str]] = None) -> dict[str, Daemon]:
+    """The running daemons by the source path that they were given.
 
     A daemon has a mount table of its own in which the served directory is the root. Only what it shows
     there is true: a bind that was made read-only too late is read-write in it.
+
+    Args:
+        pids: the processes to look at; all of the host when not given.
     """
-    found: dict[str, set[tuple[str, str]]] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    found: dict[str, Daemon] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")) if pids is None else pids:
         source = _source(pid)
         if source:
             root = _mountinfo.visible(_mountinfo.read(pid), "/")
-            shown = found.setdefault(source, set())
-            if root is not None and "ro" in root.options:
-                shown.add(root.shows)
-    return {source: frozenset(shown) for source, shown in found.items()}
+            shows = {root.shows} if root is not None and "ro" in root.options else set()
+            other = found.get(source, Daemon(frozenset(), 0.0))
+            found[source] = Daemon(other.shows | shows, max(other.since, _started(pid)))
+    return found
 
 
-def wait_until_read_only(source: str, vm: str, deadline: float) -> None:
-    """Wait until the daemon of a source shows it read-only in its own mount table.
+def wait_until_read_only(source: str, alias: str, vm: str, deadline: float) -> None:
+    """Wait until the daemon of a device shows its source read-only in its own mount table.
 
     The daemon needs a moment after the attach to set up its sandbox.
 
     Raises:
         ModelfleetError: C(not_read_only) when it does not, or is dead, at the deadline.
     """
+    bind = _mountinfo.visible(_mountinfo.read(), source)
     end = time.monotonic() + deadline
-    while True:
-        bind = _mountinfo.visible(_mountinfo.read(), source)
-        if bind is not None and bind.shows in serving().get(source, frozenset()):
-            return
+    while not shows(bind, serving(_pids(alias)).get(source)):
         if time.monotonic() > end:
             raise ModelfleetError(
                 "not_read_only",
@@ -89,6 +98,32 @@ def wait_until_read_only(source: str, vm: str, deadline: float) -> None:
                 source=source,
             )
         time.sleep(0.02)
+
+
+def shows(bind: t.Optional[_mountinfo.Mount], daemon: t.Optional[Daemon]) -> bool:
+    """Whether a daemon serves, read-only, what is bound at its source."""
+    return bind is not None and daemon is not None and bind.shows in daemon.shows
+
+
+def _started(pid: str) -> float:
+    """When a process was started (proc(5): stat, the 22nd field), 0 for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _pids(alias: str) -> t.Optional[list[str]]:
+    """The daemon of a device and its children, by libvirt's PID file (seen with 9.0 and 11.3); None for unknown."""
+    for path in glob.glob(f"/run/libvirt/qemu/*-{alias}-fs.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            with open(path, encoding="ascii") as file:
+                pid = int(file.read())
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                return [str(pid), *file.read().split()]
+    return None
 
 
 def _source(pid: str) -> t.Optional[str]:

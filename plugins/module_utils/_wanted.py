@@ -12,19 +12,32 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _identity, _input, _records
+from . import _identity, _input, _mount_lines, _records
 from ._centers import Center
 from ._errors import ModelfleetError
 
 DEVICE = "device"
 AGENT = "agent"
 
+# Whether the guest mounts a model by itself when it boots.
+AUTO = "auto"
+SYSTEMD = "systemd"
+NOT_PERSISTENT = "none"
+
+# What goes when it is not listed.
+PURGE_NONE = "none"
+PURGE_VM = "vm"
+PURGE_HOST = "host"
+
+DEFAULT_OWNER = "default"
+
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """One mount as somebody asked for it. Empty texts were not given.
 
-    `where` names the entry in messages: C(mounts[3]), or nothing for a single mount.
+    `where` names the entry in messages: C(mounts[3]), or nothing for a single mount. Without `vm` an entry with
+    C(state=absent) means every VM of the host.
     """
 
     where: str
@@ -37,6 +50,7 @@ class Wanted:
     mount_path: str
     tag: str
     guest: str
+    persistence: str
     account_uuid: str
     owner: str
 
@@ -47,14 +61,24 @@ class Wanted:
             and self.model in ("", record.model_name)
             and self.model_version in ("", record.model_version)
             and self.model_center in ("", record.model_center_name)
+            and self.owner in ("", record.owner)
         )
+
+    def means_all(self) -> bool:
+        """Whether an entry with C(state=absent) means all that there is in its VM."""
+        narrowing = (self.mount_path, self.model, self.model_version, self.model_center, self.owner)
+        return bool(self.vm) and not any(narrowing)
 
     def uuid(self, vm: str) -> str:
         """The UUID of the mount in a VM."""
         return _identity.mount_uuid(vm, self.mount_path)
 
-    def record(self, vm: str, center: Center) -> _records.Record:
-        """The record that this mount shall have in a VM; times and generation are still open."""
+    def record(self, vm: str, center: Center, persistence: str = "") -> _records.Record:
+        """The record that this mount shall have in a VM; times and generation are still open.
+
+        Args:
+            persistence: what C(auto) means in this VM; nothing as long as that is not known.
+        """
         mount = self.uuid(vm)
         return _records.Record(
             uuid=mount,
@@ -70,6 +94,7 @@ class Wanted:
             alias=_identity.alias(mount),
             transport=DEVICE,
             guest=self.guest,
+            persistence=persistence if self.persistence == AUTO else self.persistence,
             read_only=True,
             account_uuid=self.account_uuid,
             owner=self.owner,
@@ -92,15 +117,59 @@ def from_params(params: dict[str, t.Any], present: bool) -> list[Wanted]:
     """
     entries = params.get("mounts")
     if entries is None:
-        wanted = [_wanted("", params, present)]
+        wanted = [_wanted("", params, params, present)]
     else:
-        wanted = [_wanted(f"mounts[{index}]", entry, present) for index, entry in enumerate(entries)]
+        wanted = [_wanted(f"mounts[{index}]", entry, params, present) for index, entry in enumerate(entries)]
     if present:
         refuse_collisions(wanted)
     return wanted
 
 
-def _wanted(where: str, entry: dict[str, t.Any], present: bool) -> Wanted:
+def refuse_blanks(params: dict[str, t.Any]) -> None:
+    """Refuse blanks that would turn one mount that shall go into all of them; not trimmed yet, they can still be told.
+
+    An empty text means unset elsewhere, because AWX sends it for a question without an answer. Here whoever means
+    everything must leave the option out.
+
+    Raises:
+        ModelfleetError: C(invalid_input).
+    """
+    entries = params.get("mounts")
+    for index, entry in enumerate([params] if entries is None else entries):
+        where = "" if entries is None else f"mounts[{index}]."
+        given = {name: entry.get(name) is not None for name in ("vm", "model", "mount_path")}
+        filled = {name: _input.trimmed(entry.get(name)) is not None for name in given}
+        meant = ["vm"] if filled["model"] or filled["mount_path"] else ["model", "mount_path"]
+        for name in meant:
+            if given[name] and not filled[name]:
+                raise _input.invalid(f"{where}{name}", "it is empty; leave it out to mean all that there are")
+
+
+def from_record(record: _records.Record) -> Wanted:
+    """The wish that a record remembers."""
+    return Wanted(
+        where="",
+        vm=record.vm_instance_uuid,
+        model=record.model_name,
+        model_version=record.model_version,
+        model_uuid=record.model_uuid,
+        model_center=record.model_center_name,
+        model_path=record.model_path,
+        mount_path=record.mount_path,
+        tag=record.tag,
+        guest=record.guest,
+        persistence=record.persistence or AUTO,
+        account_uuid=record.account_uuid,
+        owner=record.owner,
+    )
+
+
+def nothing(vm: str) -> Wanted:
+    """What is wanted of a VM for which nothing is listed."""
+    return Wanted("", vm, *[""] * (len(dataclasses.fields(Wanted)) - 2))
+
+
+def _wanted(where: str, entry: dict[str, t.Any], params: dict[str, t.Any], present: bool) -> Wanted:
     def option(name: str) -> str:
         return f"{where}.{name}" if where else name
 
@@ -108,28 +177,43 @@ def _wanted(where: str, entry: dict[str, t.Any], present: bool) -> Wanted:
         value = entry.get(name)
         return default if value is None else check(option(name), value)
 
-    required = ["vm", "model", "model_center"] if present else ["vm"]
-    for name in required:
+    for name in ("vm", "model", "model_center") if present else ():
         if entry.get(name) is None:
-            raise _input.invalid(option(name), "it is required" + (" with state=present" if present else ""))
+            raise _input.invalid(option(name), "it is required with state=present")
+    vm = checked("vm", _input.vm_name)
     model = checked("model", _input.model_name)
+    if not vm and not model:
+        raise _input.invalid(option("vm"), "with state=absent, vm or model must be given")
+    owner = entry.get("owner") if entry.get("owner") is not None else params.get("owner")
     mount_path = checked("mount_path", _input.mount_path)
-    if not present and not model and not mount_path:
-        raise _input.invalid(option("mount_path"), "with state=absent, mount_path or model must be given")
+    if present and not mount_path:
+        mount_path = _input.mount_path(option("mount_path"), f"/models/{model}")
     return Wanted(
         where=where,
-        vm=checked("vm", _input.vm_name),
+        vm=vm,
         model=model,
         model_version=checked("model_version", _input.version),
         model_uuid=checked("model_uuid", _input.uuid),
         model_center=checked("model_center", _input.name),
         model_path=checked("model_path", _input.relative_path, default=model),
-        mount_path=mount_path or (_input.mount_path(option("mount_path"), f"/models/{model}") if present else ""),
+        mount_path=mount_path,
         tag=checked("tag", _input.tag),
         guest=entry.get("guest") or AGENT,
+        persistence=_persistence(option, entry, mount_path),
         account_uuid=checked("account_uuid", _input.uuid),
-        owner=checked("owner", _input.name, default="default"),
+        owner=_input.name(option("owner"), owner) if owner is not None else DEFAULT_OWNER if present else "",
     )
+
+
+def _persistence(option: t.Callable[[str], str], entry: dict[str, t.Any], mount_path: str) -> str:
+    wanted = entry.get("persistence") or AUTO
+    if wanted == SYSTEMD and mount_path and not _mount_lines.can_be_unit(mount_path):
+        raise _input.invalid(option("mount_path"), "it is too long for the name of a mount unit (persistence=systemd)")
+    if (entry.get("guest") or AGENT) == AGENT:
+        return str(wanted)
+    if wanted == SYSTEMD:
+        raise _input.invalid(option("persistence"), "a guest that mounts by itself (guest=none) writes its own unit")
+    return NOT_PERSISTENT
 
 
 def refuse_collisions(wanted: list[Wanted]) -> None:

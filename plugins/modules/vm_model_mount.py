@@ -27,12 +27,47 @@ options:
   state:
     description:
       - V(present) makes the mounts be there and right. O(vm), O(model) and O(model_center) must be given.
-      - V(absent) unmounts them in the guest, detaches their devices and forgets their records. O(vm) and O(mount_path)
-        or O(model) must be given, and every mount that agrees with all that is given goes. A model that is in use in
-        the guest is refused.
+      - V(absent) unmounts them in the guest, detaches their devices and forgets their records. Every mount that agrees
+        with all that is given goes. O(vm) and O(mount_path), or O(vm) and O(model), mean that mount. O(vm) alone means
+        all mounts of the VM. O(model) without O(vm) means the model in every VM of the host, as when a model is
+        deleted. An option that is left out means all; one that is empty is refused where it would. A model that is in
+        use in the guest is refused.
     type: str
     choices: [present, absent]
     default: present
+  purge:
+    description:
+      - What goes because O(mounts) does not list it. Only mounts of O(owner) go. Needs O(mounts) and O(state=present).
+      - With V(vm) the list is the whole truth for the VMs that it names, and for O(vms).
+      - With V(host) it is the whole truth for all VMs of the host.
+    type: str
+    choices: [none, vm, host]
+    default: none
+  vms:
+    description:
+      - Names or UUIDs of VMs for which O(mounts) is the whole truth although it may list nothing for them.
+        Needs O(purge=vm).
+    type: list
+    elements: str
+  allow_empty:
+    description:
+      - Allow O(mounts) to be empty with O(purge), which takes away everything. It is refused otherwise, because
+        an empty list is more often a mistake in an inventory.
+    type: bool
+    default: false
+  force:
+    description:
+      - Take a model away although processes in the guest use it, or although the guest agent does not answer. What uses
+        it gets errors from then on.
+    type: bool
+    default: false
+  return:
+    description:
+      - Whether RV(mounts) has V(all) mounts, or only those that were V(changed), failed or have something due.
+        RV(summary) counts all of them either way.
+    type: str
+    choices: [changed, all]
+    default: all
   planned_centers:
     description:
       - Model centers that an earlier task of the same play mounts or changes. Used in check mode only, where that task
@@ -77,6 +112,31 @@ EXAMPLES = r"""
         model_center: zoo
         model_path: embeddings/bge-m3/v1.5
 
+- name: Let the inventory be the whole truth for the VMs that it names
+  modelfleet.kvm.vm_model_mount:
+    mounts: "{{ vm_models }}"
+    purge: vm
+    return: changed
+
+- name: Unmount a model that was deleted from every VM of this host
+  modelfleet.kvm.vm_model_mount:
+    model: qwen3-32b
+    state: absent
+
+- name: Unmount everything from a VM, whether it is in use or not
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-7
+    state: absent
+    force: true
+
+- name: Attach a model to a VM whose image mounts it by its tag
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-8
+    model: qwen3-32b
+    model_center: zoo
+    guest: none
+    tag: chat
+
 - name: Take a model away
   modelfleet.kvm.vm_model_mount:
     vm: inference-7
@@ -86,7 +146,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 mounts:
-  description: What became of each mount, in the order of the entries.
+  description:
+    - What became of each mount, in the order of the entries. What nobody listed, because it was purged or left over by
+      a run that was interrupted, comes last.
   type: list
   elements: dict
   returned: always, unless the options themselves were refused
@@ -103,6 +165,14 @@ mounts:
     mount_path:
       description: Path in the guest.
       type: str
+    tag:
+      description: The virtiofs tag of the device.
+      type: str
+    origin:
+      description:
+        - V(listed) by the task, V(purged) because it is not listed, V(interrupted) when an earlier run was ended in
+          the middle of it and this one carried on, or V(stray) for a device of ours that no record of the VM is for.
+      type: str
     changed:
       description: Whether this mount was changed, or in check mode would be.
       type: bool
@@ -118,12 +188,28 @@ mounts:
       description: What a conditional prediction depends on.
       type: list
       elements: str
+    due:
+      description: What somebody must do before all is as it was asked for, in words. Empty when nothing is due.
+      type: list
+      elements: str
+    restart_required:
+      description: Whether only stopping the VM and starting it again helps, see RV(mounts[].error).
+      type: bool
+    mount_lines:
+      description:
+        - For O(guest=none), how the guest can mount the model. V(command) for a shell, and the lines for V(fstab),
+          V(systemd) and V(cloud_init). Null otherwise.
+      type: dict
     record:
       description: The record of the mount, null when there is none any more. Times are UTC.
       type: dict
     error:
       description: RV(error_code), RV(msg) and RV(details) of this mount's failure, null when it did not fail.
       type: dict
+summary:
+  description: How many mounts are C(ok), C(changed), C(failed), have something C(due), and in C(total).
+  type: dict
+  returned: always, unless the options themselves were refused
 error_code:
   description: Symbolic code of the first failure.
   type: str
@@ -148,6 +234,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _converge,
     _domain,
     _input,
+    _plan,
     _process,
     _report,
     _storage,
@@ -167,17 +254,41 @@ def planned_centers(entries: list[dict[str, t.Any]]) -> dict[str, _centers.Cente
     return planned
 
 
-def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
-    params = _input.trimmed(params)
-    request = _converge.Request(
-        wanted=_wanted.from_params(params, present=params["state"] == "present"),
+def terms(params: dict[str, t.Any], check_mode: bool) -> _plan.Terms:
+    """What holds for all mounts of the task."""
+    purge = params["purge"] != _wanted.PURGE_NONE
+    if purge and (params["mounts"] is None or params["state"] != "present"):
+        raise _input.invalid("purge", "it needs mounts and state=present")
+    if purge and not params["mounts"] and not params["allow_empty"]:
+        raise _input.invalid("mounts", "the list is empty, and purge would take everything away; see allow_empty")
+    if params["vms"] and params["purge"] != _wanted.PURGE_VM:
+        raise _input.invalid("vms", "it needs purge=vm")
+    return _plan.Terms(
         present=params["state"] == "present",
         check_mode=check_mode,
+        force=params["force"],
+        purge=purge,
+        owner=_input.name("owner", params["owner"] or _wanted.DEFAULT_OWNER),
+    )
+
+
+def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
+    if params["state"] != "present":
+        _wanted.refuse_blanks(params)
+    params = _input.trimmed(params)
+    names = enumerate(params["vms"] or [])
+    request = _converge.Request(
+        wanted=_wanted.from_params(params, present=params["state"] == "present"),
+        terms=terms(params, check_mode),
+        purge=params["purge"],
+        vms=[_input.vm_name(f"vms[{index}]", name or "") for index, name in names],
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
         deadline=_input.seconds("timeout", params["timeout"]),
     )
     _process.require_root()
-    return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM), request) if request.wanted else []
+    if not request.wanted and not request.terms.purge:
+        return []
+    return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM), request)
 
 
 def main() -> None:
@@ -187,6 +298,11 @@ def main() -> None:
             **_arguments.mount(),
             "mounts": {"type": "list", "elements": "dict", "options": _arguments.mount()},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "purge": {"type": "str", "choices": ["none", "vm", "host"], "default": "none"},
+            "vms": {"type": "list", "elements": "str"},
+            "allow_empty": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "return": {"type": "str", "choices": ["changed", "all"], "default": "all"},
             "planned_centers": {
                 "type": "list",
                 "elements": "dict",
@@ -198,7 +314,7 @@ def main() -> None:
                 },
             },
         },
-        mutually_exclusive=[("mounts", option) for option in _arguments.mount()],
+        mutually_exclusive=[("mounts", option) for option in _arguments.mount() if option != "owner"],
         supports_check_mode=True,
     )
     try:
@@ -207,7 +323,8 @@ def main() -> None:
         module.fail_json(**problem.as_result())
     result: dict[str, t.Any] = {
         "changed": any(outcome.changed for outcome in outcomes),
-        "mounts": _report.mounts(outcomes),
+        "mounts": _report.mounts(outcomes, only_changed=module.params["return"] == "changed"),
+        "summary": _report.summary(outcomes),
     }
     if module._diff:
         result["diff"] = _report.diff(outcomes)

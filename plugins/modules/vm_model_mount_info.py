@@ -23,9 +23,54 @@ extends_documentation_fragment:
 options:
   vms:
     description:
-      - Names or UUIDs of the VMs to show. All VMs of the host when not given.
+      - Names or UUIDs of VMs. It is an error (C(vm_not_found)) when there is no such VM.
+      - Values with wildcards are matched with the names of the host's VMs, and may match none.
     type: list
     elements: str
+  models:
+    description:
+      - Names or UUIDs of models.
+    type: list
+    elements: str
+  model_centers:
+    description:
+      - Names or UUIDs of model centers.
+    type: list
+    elements: str
+  accounts:
+    description:
+      - UUIDs of accounts.
+    type: list
+    elements: str
+  owners:
+    description:
+      - Names of owners.
+    type: list
+    elements: str
+  mount_paths:
+    description:
+      - Paths in the guest. A wildcard matches C(/) like any other character.
+    type: list
+    elements: str
+  tags:
+    description:
+      - Virtiofs tags.
+    type: list
+    elements: str
+  statuses:
+    description:
+      - C(Mounting), C(Mounted), C(MountFailed), C(Unmounting) or C(Attached). A value that can match none of them is
+        refused.
+    type: list
+    elements: str
+notes:
+  - The options that filter each take any number of values, of which a mount must match one. With several options
+    it must match all of them.
+  - Each value may have the wildcards C(*), C(?) and C([...]) of a shell. Upper and lower case differ. UUIDs are given
+    in full, in upper or lower case.
+  - Empty values are left out. An option that holds no others is as not given, which is how AWX sends
+    a survey's question without an answer. An empty list matches nothing.
+  - Guests and storage are asked only for mounts that match by all but O(statuses), so a filter saves time.
 seealso:
   - module: modelfleet.kvm.vm_model_mount
 """
@@ -38,6 +83,16 @@ EXAMPLES = r"""
 - name: Show mounts that are not as they should be
   ansible.builtin.debug:
     msg: "{{ models.mounts | selectattr('drift') }}"
+
+- name: Look at what failed in some VMs
+  modelfleet.kvm.vm_model_mount_info:
+    vms: ["inference-*", trainer-1]
+    statuses: [MountFailed]
+
+- name: Look at the models of an organisation that two teams mounted
+  modelfleet.kvm.vm_model_mount_info:
+    models: ["qwen/*"]
+    owners: [search, chat]
 """
 
 RETURN = r"""
@@ -78,8 +133,18 @@ mounts:
     error:
       description: Why a layer could not be looked at, null when all could.
       type: dict
+strays:
+  description:
+    - Devices with an alias of this collection that no record of their VM is for, each with C(vm), C(vm_instance_uuid),
+      C(tag), C(alias) and C(source_path). A clone has them, or a VM that was defined from another VM's XML. A run with
+      O(modelfleet.kvm.vm_model_mount#module:purge), or one that takes everything away, removes them.
+  type: list
+  elements: dict
+  returned: success
 errors:
-  description: VMs that could not be read, each with C(vm), C(error_code), C(msg) and C(details).
+  description:
+    - VMs that could not be read, each with C(vm), C(error_code), C(msg) and C(details). Of the filters only O(vms)
+      applies to them.
   type: list
   elements: dict
   returned: success
@@ -92,6 +157,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _arguments,
     _domain,
+    _filters,
     _info,
     _input,
     _process,
@@ -101,16 +167,26 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 
 def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     params = _input.trimmed(params)
-    names = [_input.vm_name(f"vms[{index}]", name or "") for index, name in enumerate(params["vms"] or [])]
+    filters, deadline = _filters.from_params(params), _input.seconds("timeout", params["timeout"])
     _process.require_root()
     host = _domain.Host(params["uri"] or _domain.SYSTEM)
-    vms = [host.vm(name) for name in names] if params["vms"] is not None else host.vms()
-    return {"changed": False, **_info.mounts(host, vms, _input.seconds("timeout", params["timeout"]))}
+    return {"changed": False, **_info.mounts(host, _vms(host, filters.vms), filters, deadline)}
+
+
+def _vms(host: _domain.Host, values: _filters.Values) -> list[_domain.Vm]:
+    if values is None:
+        return host.vms()
+    named = [host.vm(value.text) for value in values if not value.wild]
+    wild = [value for value in values if value.wild]
+    return named + [vm for vm in host.vms() if any(value.matches(vm.name) for value in wild)]
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**_arguments.common(), "vms": {"type": "list", "elements": "str"}},
+        argument_spec={
+            **_arguments.common(),
+            **{option: {"type": "list", "elements": "str"} for option in _filters.OPTIONS},
+        },
         supports_check_mode=True,
     )
     try:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import catalogue, chores, jobs, packages, places, tree
+from . import catalogue, chores, error_pages, jobs, packages, places, tree
 from .process import CheckError, Log
 from .report import Report, summary
 
@@ -33,6 +33,7 @@ def main() -> int:
     newest = commands.add_parser("new", help="run a command with the newest ansible-core, on Debian 13")
     newest.add_argument("argv", nargs=argparse.REMAINDER)
     commands.add_parser("format", help="bring the Python sources into the project's format")
+    commands.add_parser("docs", help="write the pages of error codes again")
     commands.add_parser("pins", help="renew the exact versions of the requirements")
     commands.add_parser("clean", help="remove what the checks made outside the sources")
     arguments = parser.parse_args()
@@ -51,6 +52,8 @@ def main() -> int:
                 return _run_new(arguments.argv, Log(logs / "ansible-new.log"))
             case "format":
                 chores.format_sources(Log(logs / "format.log"))
+            case "docs":
+                print("\n".join(str(path.relative_to(places.ROOT)) for path in error_pages.write()) or "nothing to do")
             case "pins":
                 chores.pin(Log(logs / "pins.log"))
             case "clean":

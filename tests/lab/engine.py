@@ -1,8 +1,7 @@
 # Copyright: (c) 2026, modelfleet.kvm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
-"""The collection's own view of a guest, used on a host without a module around it."""
+"""The collection's engine, run on a host without Ansible: quickly, side by side, or killed in the middle."""
 
 from __future__ import annotations
 
@@ -14,47 +13,47 @@ from typing import Any
 
 from modelfleet_lab import Host
 
-_UTILS = Path(__file__).parents[2] / "plugins" / "module_utils"
-_PLACE = "/opt/modelfleet-engine"
-_LINES = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from kvm.module_utils import _mount_lines
-print(json.dumps(_mount_lines.mount_lines(*json.load(sys.stdin))))
-"""
-_CALL = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from kvm.module_utils import _domain, _errors, _guest
-vm, deadline, method, arguments = json.load(sys.stdin)
-machine = _domain.Host(_domain.SYSTEM).vm(vm)
-try:
-    answer = getattr(_guest.Guest(machine.name, machine.agent, deadline), method)(*arguments)
-except _errors.ModelfleetError as problem:
-    answer = problem.as_result()
-print(json.dumps(answer, default=sorted))
-"""
+_ROOT = Path(__file__).parents[2]
+_THERE = "/opt/modelfleet-tests"
+_COLLECTION = "ansible_collections/modelfleet/kvm"
+KILLED = 137
 
 
 class Engine:
-    """Calls what the collection has for guests, on a host."""
+    """The engine on one host.
+
+    Attributes:
+        host: the host.
+    """
 
     def __init__(self, host: Host) -> None:
-        """Bring the collection's code to the host, where the modules would bring it."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(_UTILS, "kvm/module_utils", filter=lambda item: None if "__pycache__" in item.name else item)
-        host.run(["mkdir", "-p", _PLACE])
-        host.run(["tar", "-x", "-C", _PLACE], input=packed.getvalue())
-        self._host = host
+        self.host = host
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
+                tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
+            tar.add(_ROOT / "tests" / "lab" / "on_host" / "converge.py", "on_host/converge.py")
+        host.run(["rm", "-rf", _THERE])
+        host.run(["mkdir", "-p", _THERE])
+        host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
 
-    def lines(self, tag: str, path: str) -> dict[str, str]:
-        """The lines with which a guest mounts by itself."""
-        return json.loads(self._run(_LINES, [tag, path]))
+    def run(self, mounts: list[dict[str, Any]], **params: Any) -> dict[str, Any]:
+        """Converge a list of mounts; returns C(mounts) and C(failure) of the result."""
+        done = self.host.run(
+            ["python3", f"{_THERE}/on_host/converge.py"],
+            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": None}),
+            timeout=120,
+        )
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
 
-    def guest(self, vm: str, method: str, *arguments: Any, deadline: float = 30) -> Any:
-        """Call a method for a VM; returns its answer, or the error as a module's result has it."""
-        return json.loads(self._run(_CALL, [vm, deadline, method, arguments]))
-
-    def _run(self, script: str, request: list[Any]) -> str:
-        return self._host.run(["python3", "-c", script, _PLACE], input=json.dumps(request), timeout=300).stdout
+    def killed(self, mounts: list[dict[str, Any]], kill_after: int, **params: Any) -> bool:
+        """Converge a list of mounts and be killed after so many effects; False when there were fewer."""
+        done = self.host.run(
+            ["python3", f"{_THERE}/on_host/converge.py"],
+            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": kill_after}),
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode in (0, KILLED), done.stderr
+        return done.returncode == KILLED

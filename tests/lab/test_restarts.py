@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 from conftest import Guests
 from fleet import MODELS, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 WEIGHTS = "/models/llama-nano/weights.bin"
 
@@ -151,15 +153,40 @@ def test_libvirt_restarted(fleet: Fleet) -> None:
         assert not any(mount["drift"] for mount in mounts)
 
 
+UNIT = "/etc/systemd/system/models-llama\\x2dnano.mount"
+
+
 def test_guest_with_systemd_rebooted(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
-    """A Debian guest with util-linux instead of busybox; the VM's devices survive its reboot, its mount does not."""
+    """A Debian guest mounts by itself again when it boots; the unit that does so comes and goes with the mount."""
     debian = Fleet(prepared, fleet.ansible, guests(kind="disk"))
     assert_right(debian)
+    for guest in debian.guests.values():
+        guest.run(["test", "-f", UNIT])
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Guest.reboot, debian.guests.values()))
+
+    def sees_the_model(guest: Guest) -> bool:
+        return guest.run(["test", "-f", WEIGHTS], check=False).returncode == 0
+
+    for guest in debian.guests.values():
+        wait_until(f"{guest} mounts the model", 30, functools.partial(sees_the_model, guest))
     for result in debian.mount().values():
-        assert result["mounts"][0]["actions"] == ["record", "mount_in_guest", "settle_record"]
+        assert result["mounts"][0]["actions"] == []
     for guest in debian.guests.values():
         assert guest_checksum(guest, WEIGHTS) == checksum("llama-nano/weights.bin")
+    # Somebody in the guest takes the unit away: it is drift, and repaired.
+    for guest in debian.guests.values():
+        guest.run(["rm", UNIT])
+    assert [mounts[0]["layers"]["guest"] for mounts in debian.info().values()] == ["wrong", "wrong"]
+    for check in (True, False):
+        for result in debian.mount(check=check).values():
+            assert result["mounts"][0]["actions"] == ["record", "write_guest_unit", "settle_record"]
+    # What was decided once stays; to have no unit must be asked for.
+    for result in debian.mount(persistence="none").values():
+        assert result["mounts"][0]["actions"] == ["record", "remove_guest_unit", "settle_record"]
+    for result in debian.mount(persistence="systemd").values():
+        assert result["mounts"][0]["actions"] == ["record", "write_guest_unit", "settle_record"]
     debian.unmount()
     assert debian.leftovers() == {}
+    for guest in debian.guests.values():
+        assert guest.run(["test", "-e", UNIT], check=False).returncode != 0

@@ -11,7 +11,15 @@ import typing as t
 import xml.etree.ElementTree as ET
 import zlib
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _devices, _records, _sources, _wanted
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _devices,
+    _plan,
+    _records,
+    _sources,
+    _steps,
+    _virtiofsd,
+    _wanted,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._centers import Center
 from ansible_collections.modelfleet.kvm.plugins.module_utils._mountinfo import Mount
 from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import HostView, ModelKey, VmView
@@ -38,10 +46,16 @@ def wanted(**changes: t.Any) -> _wanted.Wanted:
         mount_path="/srv/ai/guard",
         tag="",
         guest="agent",
+        persistence="none",
         account_uuid="",
         owner="default",
     )
     return dataclasses.replace(mount, **changes)
+
+
+def nothing() -> _wanted.Wanted:
+    """The VM and nothing else."""
+    return _wanted.nothing("render-4")
 
 
 def record(mount: t.Optional[_wanted.Wanted] = None, vm: str = VM, **changes: t.Any) -> _records.Record:
@@ -74,9 +88,9 @@ def bind(kept: _records.Record, path: str = "", options: t.Iterable[str] = READ_
     return Mount(zlib.crc32(source.encode()), 21, "0:41", root, source, frozenset(options), "", "xfs", "/dev/vdb")
 
 
-def served(*binds: Mount) -> dict[str, frozenset[tuple[str, str]]]:
+def served(*binds: Mount, since: float = 0.0) -> dict[str, _virtiofsd.Daemon]:
     """Daemons that serve these binds."""
-    return {mount.mount_point: frozenset((mount.shows,)) for mount in binds}
+    return {mount.mount_point: _virtiofsd.Daemon(frozenset((mount.shows,)), since) for mount in binds}
 
 
 def host(*binds: Mount, **changes: t.Any) -> HostView:
@@ -133,3 +147,14 @@ def domain_xml(devices: str = "", machine: str = "pc-q35-7.2", more: str = "", u
         f"<domain type='kvm'><name>render-4</name><uuid>{uuid}</uuid>"
         f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>{more}<devices>{devices}</devices></domain>"
     )
+
+
+def present(on: HostView, vm: VmView, mount: _wanted.Wanted, **terms: t.Any) -> _steps.MountPlan:
+    """The plan for one mount that shall be there."""
+    return _plan.plan_vm(on, vm, [(0, mount)], _plan.Terms(present=True, **terms))[0][0]
+
+
+def absent(on: HostView, vm: VmView, *mounts: _wanted.Wanted, **terms: t.Any) -> list[_steps.MountPlan]:
+    """The plans for entries that shall be gone."""
+    plans = _plan.plan_vm(on, vm, list(enumerate(mounts)), _plan.Terms(present=False, **terms))
+    return [plan for index in range(len(mounts)) for plan in plans[index]]

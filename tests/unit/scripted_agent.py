@@ -80,6 +80,10 @@ class Agent:
         self.open -= 1
         return {}
 
+    def guest_info(self, _arguments):
+        blocked = "guest-exec" in self.refuses
+        return {"version": "7.2.0", "supported_commands": [{"name": "guest-exec", "enabled": not blocked}]}
+
     def guest_get_osinfo(self, _arguments):
         return {"id": "debian", "name": "Debian GNU/Linux"}
 
@@ -104,8 +108,8 @@ class Agent:
 
     def usual(self, command, _stdin):
         """What a command does that no result was given for."""
-        if command[0] == "readlink":
-            return 0, command[-1] + "\n"
+        if command[0] == "realpath":
+            return 0, "".join(f"{path}\n" for path in command[1:])
         if command[0] == "cat":
             if command[1] in self.files:
                 return 0, self.files[command[1]]

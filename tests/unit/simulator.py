@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _mountinfo, _plan, _records, _sources
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _mount_lines,
+    _mountinfo,
+    _records,
+    _sources,
+    _steps,
+    _virtiofsd,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import HostView, VmView
 from ansible_collections.modelfleet.kvm.tests.unit.builders import READ_ONLY, bind, device, identity, in_guest
 
 
-def run(host: HostView, vm: VmView, steps: tuple[_plan.Step, ...]) -> tuple[HostView, VmView]:
+def run(host: HostView, vm: VmView, steps: tuple[_steps.Step, ...]) -> tuple[HostView, VmView]:
     """The host and the VM after the steps."""
     for step in steps:
         host, vm = _EFFECTS[step.action](host, vm, step.record)
@@ -86,7 +93,7 @@ def _attach_live(host, vm, record):
     assert vm.running and vm.live.shared_memory
     source = host.bind(_sources.path(vm.uuid, record.uuid))
     assert source is not None and _sources.enforced(source), "virtiofsd only ever gets a read-only bind"
-    serving = {**host.serving, source.mount_point: frozenset((source.shows,))}
+    serving = {**host.serving, source.mount_point: _virtiofsd.Daemon(frozenset((source.shows,)), 0.0)}
     return dataclasses.replace(host, serving=serving), dataclasses.replace(vm, live=_plugged(vm.live, record))
 
 
@@ -116,9 +123,22 @@ def _detach_persistent(host, vm, record):
     return host, dataclasses.replace(vm, persistent=vm.persistent._replace(devices=kept))
 
 
+def _detach_stray(host, vm, record):
+    assert all(kept.alias != record.alias for kept in vm.records.values()), "it has a record"
+    assert all(mount.source != record.tag for mount in vm.guest or ()), "libvirt takes a mounted share away"
+
+    def without(domain):
+        devices = tuple(found for found in domain.devices if found.alias != record.alias)
+        return domain._replace(devices=devices)
+
+    return host, dataclasses.replace(
+        vm, live=vm.live and without(vm.live), persistent=vm.persistent and without(vm.persistent)
+    )
+
+
 def _verify(host, vm, record):
     source = host.bind(_sources.path(vm.uuid, record.uuid))
-    assert source.shows in host.serving[source.mount_point]
+    assert source.shows in host.serving[source.mount_point].shows
     return host, vm
 
 
@@ -136,7 +156,7 @@ def _unmount(host, vm, record):
     rest.reverse()
     rest.remove(seen)
     rest.reverse()
-    return host, dataclasses.replace(vm, guest=tuple(rest))
+    return host, dataclasses.replace(vm, guest=tuple(rest), stale=vm.stale - {record.mount_path})
 
 
 def _remount(host, vm, record):
@@ -146,19 +166,38 @@ def _remount(host, vm, record):
     return host, dataclasses.replace(vm, guest=guest)
 
 
+def _write_unit(host, vm, record):
+    _unsettled(vm, record)
+    return host, dataclasses.replace(vm, units={**vm.units, record.mount_path: unit(record)})
+
+
+def unit(record):
+    """The unit of a record in the guest."""
+    return _mount_lines.unit(record.tag, record.mount_path, record.uuid)
+
+
+def _remove_unit(host, vm, record):
+    _unsettled(vm, record)
+    assert _mount_lines.mount_of_unit(vm.units[record.mount_path]) == record.uuid, "only what is ours is removed"
+    return host, dataclasses.replace(vm, units={**vm.units, record.mount_path: None})
+
+
 _EFFECTS = {
-    _plan.RECORD: _record,
-    _plan.UNMOUNT: _unmount,
-    _plan.DETACH_LIVE: _detach_live,
-    _plan.DETACH_PERSISTENT: _detach_persistent,
-    _plan.UNBIND: _unbind,
-    _plan.BIND: _bind,
-    _plan.ATTACH: _attach,
-    _plan.ATTACH_LIVE: _attach_live,
-    _plan.ATTACH_PERSISTENT: _attach_persistent,
-    _plan.VERIFY: _verify,
-    _plan.MOUNT: _mount,
-    _plan.REMOUNT: _remount,
-    _plan.SETTLE: _settle,
-    _plan.FORGET: _forget,
+    _steps.RECORD: _record,
+    _steps.UNMOUNT: _unmount,
+    _steps.DETACH_LIVE: _detach_live,
+    _steps.DETACH_PERSISTENT: _detach_persistent,
+    _steps.UNBIND: _unbind,
+    _steps.BIND: _bind,
+    _steps.ATTACH: _attach,
+    _steps.ATTACH_LIVE: _attach_live,
+    _steps.ATTACH_PERSISTENT: _attach_persistent,
+    _steps.DETACH_STRAY: _detach_stray,
+    _steps.VERIFY: _verify,
+    _steps.MOUNT: _mount,
+    _steps.REMOUNT: _remount,
+    _steps.WRITE_UNIT: _write_unit,
+    _steps.REMOVE_UNIT: _remove_unit,
+    _steps.SETTLE: _settle,
+    _steps.FORGET: _forget,
 }

@@ -17,10 +17,11 @@ import xml.etree.ElementTree as ET
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _apply,
+    _mount_lines,
     _opener,
-    _plan,
     _records,
     _sources,
+    _steps,
     _virtiofsd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -36,6 +37,7 @@ class State:
     persistent: dict[str, tuple[str, str]]
     binds: dict[str, str]
     guest: dict[str, tuple[str, str]]
+    units: dict[str, str]
 
 
 class World:
@@ -52,6 +54,11 @@ class World:
             persistent=dict(devices),
             binds={b.device(kept).source: kept.model_path for kept in records},
             guest={kept.mount_path: (kept.tag, "ro") for kept in records},
+            units={
+                kept.mount_path: _mount_lines.unit(kept.tag, kept.mount_path, kept.uuid)
+                for kept in records
+                if kept.persistence == "systemd"
+            },
         )
         self.log: list[str] = []
         self.fails: dict[int, str] = {}
@@ -59,9 +66,12 @@ class World:
         self.devices: list[str] = []
         self._trees: list[str] = []
 
-    def apply(self, steps: t.Sequence[_plan.Step], libvirt_version: int = 9_000_000) -> dict[str, _records.Record]:
-        """Carry out steps; the n-th effect belongs to the n-th step as long as nothing fails."""
-        return _apply.apply(self.host(), self, self.view(), self, steps, _apply.Options(5.0, libvirt_version))
+    def apply(
+        self, plans: t.Iterable[_steps.MountPlan], libvirt_version: int = 9_000_000, force: bool = False
+    ) -> _apply.Done:
+        """Carry out plans; the n-th effect belongs to the n-th step as long as nothing fails."""
+        options = _apply.Options(5.0, libvirt_version, force, _opener.Openers())
+        return _apply.apply(self.host(), self, self.view(), self, _steps.batches(plans), options)
 
     def snapshot(self) -> State:
         return copy.deepcopy(self.state)
@@ -88,6 +98,11 @@ class World:
             persistent=domain(self.state.persistent),
             live_records=tuple(self.state.records.values()),
             persistent_records=tuple(self.state.records.values()),
+            systemd=True,
+            units={
+                path: self.state.units.get(path)
+                for path in (*self.state.guest, *self.state.units, b.record().mount_path)
+            },
             guest=(
                 b.ROOT,
                 *(
@@ -122,24 +137,38 @@ class World:
             assert not live or source in self.state.binds, "virtiofsd would find nothing"
             place[alias] = (tag, source)
 
-    def detach_live(self, alias, deadline):
-        self._effect("detach live")
-        tag, _source = self.state.live.pop(alias)
-        assert all(mounted != tag for mounted, _access in self.state.guest.values()), "it is mounted"
+    def detach_live(self, aliases, deadline):
+        for alias in aliases:
+            self._effect("detach live")
+            tag, _source = self.state.live.pop(alias)
+            assert all(mounted != tag for mounted, _access in self.state.guest.values()), "it is mounted"
+
+    def has_device(self, alias):
+        return alias in self.state.live
 
     def detach_persistent(self, alias):
         self._effect("detach persistent")
         del self.state.persistent[alias]
 
-    def mount(self, tag, path):
-        self._effect(f"mount {path}")
-        assert path not in self.state.guest
-        assert any(found == tag for found, _source in self.state.live.values())
-        self.state.guest[path] = (tag, "ro")
+    def mount(self, wanted):
+        self._effect("mount " + " ".join(path for _tag, path in wanted))
+        for tag, path in wanted:
+            assert path not in self.state.guest
+            assert any(found == tag for found, _source in self.state.live.values())
+            self.state.guest[path] = (tag, "ro")
 
-    def unmount(self, _tag, path):
-        self._effect(f"unmount {path}")
+    def unmount(self, _tag, path, force=False):
+        self._effect(f"unmount {path}" + " by force" * force)
         del self.state.guest[path]
+
+    def write_unit(self, uuid, tag, path):
+        self._effect(f"write unit {path}")
+        self.state.units[path] = _mount_lines.unit(tag, path, uuid)
+
+    def remove_unit(self, uuid, path):
+        self._effect(f"remove unit {path}")
+        unit = self.state.units.pop(path, None)
+        assert unit is None or _mount_lines.mount_of_unit(unit) == uuid
 
     def remount_read_only(self, path):
         self._effect(f"remount {path}")
@@ -156,9 +185,9 @@ class World:
     def unbind(self, source):
         self._effect("unbind")
         assert all(served != source for _tag, served in self.state.live.values()), "a daemon serves it"
-        del self.state.binds[source]
+        self.state.binds.pop(source, None)
 
-    def look_at(self, center, paths, deadline, clone=False):
+    def look_at(self, center, paths, deadline, clone=False, look=None):
         assert center == b.CENTER.mount_point and clone
         found = []
         for path in paths:
@@ -176,7 +205,7 @@ class World:
     def active(self):
         return True
 
-    def verify(self, source, vm, deadline):
+    def verify(self, source, alias, vm, deadline):
         self._effect("verify")
         assert source in self.state.binds
 
@@ -184,6 +213,7 @@ class World:
         """Stand in for the host's files and daemons."""
         monkeypatch.setattr(_sources, "look_at", self.look_at)
         monkeypatch.setattr(_sources, "keep", self.keep)
+        monkeypatch.setattr(_sources, "close", lambda _tree: None)
         monkeypatch.setattr(_sources, "bind", self.bind)
         monkeypatch.setattr(_sources, "bind_empty", self.bind_empty)
         monkeypatch.setattr(_sources, "unbind", self.unbind)

@@ -185,6 +185,11 @@ class Guest:
         wait_until(f"{self._where}: down for its reboot", timeout, lambda: self._boot_id() != before)
         self.wait_agent(timeout)
 
+    def reset(self, timeout: float = _BOOT_SECONDS) -> None:
+        """Press the reset button of a guest whose agent does not answer, and wait until it does."""
+        self._virsh("reset", self.name)
+        self.wait_agent(timeout)
+
     def _boot_id(self) -> str:
         """Return what tells this boot from others, nothing when the agent is just going away."""
         try:

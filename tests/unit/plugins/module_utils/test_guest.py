@@ -107,7 +107,7 @@ def test_a_handle_that_is_no_number_is_refused(handle):
 
 def test_a_model_is_mounted_below_a_path_that_is_made():
     agent = Agent()
-    guest(agent).mount("guard-tag", "/srv/ai/guard")
+    guest(agent).mount([("guard-tag", "/srv/ai/guard")])
     assert agent.commands[0] == ["mkdir", "-p", "/srv/ai/guard"]
     assert agent.commands[-1] == MOUNT
 
@@ -115,20 +115,20 @@ def test_a_model_is_mounted_below_a_path_that_is_made():
 @pytest.mark.parametrize("said", ["mount: wrong fs type, bad option", "mount: Invalid argument"])
 def test_a_tag_that_the_guest_does_not_know_yet_is_tried_again(said):
     agent = Agent(mount=[(32, said), (32, said), (0, "")])
-    guest(agent).mount("guard-tag", "/srv/ai/guard")
+    guest(agent).mount([("guard-tag", "/srv/ai/guard")])
     assert agent.commands.count(MOUNT) == 3
 
 
 def test_a_tag_that_the_guest_never_knows_is_given_up():
     agent = Agent(mount=[(32, "mount: Invalid argument")])
     start = time.monotonic()
-    assert failure(guest(agent, deadline=0.15).mount, "guard-tag", "/srv/ai/guard").code == "guest_mount_failed"
+    assert failure(guest(agent, deadline=0.15).mount, [("guard-tag", "/srv/ai/guard")]).code == "guest_mount_failed"
     assert time.monotonic() - start < 3
 
 
 def test_a_mount_that_fails_for_another_reason_is_not_tried_again():
     agent = Agent(mount=[(32, "mount: permission denied\n")])
-    problem = failure(guest(agent).mount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")])
     assert problem.code == "guest_mount_failed"
     assert problem.details == {
         "vm": "render-4",
@@ -140,21 +140,36 @@ def test_a_mount_that_fails_for_another_reason_is_not_tried_again():
 
 def test_a_path_that_cannot_be_made_is_not_mounted_on():
     agent = Agent(mkdir=(1, "mkdir: read-only file system"))
-    assert failure(guest(agent).mount, "guard-tag", "/srv/ai/guard").code == "guest_mount_failed"
+    assert failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")]).code == "guest_mount_failed"
     assert MOUNT not in agent.commands
 
 
 def test_a_path_through_a_symbolic_link_is_refused():
-    agent = Agent(readlink=(0, "/etc/guard\n"))
-    assert failure(guest(agent).mount, "guard-tag", "/srv/ai/guard").code == "guest_mount_failed"
+    agent = Agent(realpath=(0, "/etc/guard\n"))
+    assert failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")]).code == "guest_mount_failed"
     assert MOUNT not in agent.commands
 
 
-def test_a_mount_that_is_not_seen_afterwards_is_taken_back():
+def test_a_mount_that_is_not_seen_afterwards_is_an_error():
     agent = Agent(mount=(0, ""))
-    agent.guest_exec_status = lambda arguments: {"exited": True, "exitcode": 0, "out-data": encoded("/srv/ai/guard\n")}
     agent.guest_file_read = lambda _arguments: {"count": 5, "buf-b64": encoded(ROOT), "eof": True}
-    assert failure(guest(agent).mount, "guard-tag", "/srv/ai/guard").code == "guest_mount_failed"
+    assert failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")]).code == "guest_mount_failed"
+    # What may be seen there instead is somebody else's.
+    assert agent.commands[-1][0] != "umount"
+
+
+def test_of_several_mounts_all_are_made_or_none():
+    agent = Agent(mount=[(0, ""), (32, "mount: permission denied")])
+    problem = failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert (problem.code, problem.details["guest_exit_code"]) == ("guest_mount_failed", 32)
+    assert agent.commands[0] == ["mkdir", "-p", "/srv/ai/guard", "/srv/ai/ocr"]
+    assert agent.commands[-1] == ["umount", "/srv/ai/guard"]
+
+
+def test_a_mount_whose_answer_got_lost_is_taken_back():
+    agent = Agent(mount=FOREVER)
+    agent.files[TABLE] += OURS.encode()
+    assert failure(guest(agent, deadline=0.1).mount, [("guard-tag", "/srv/ai/guard")]).code == "agent_command_failed"
     assert agent.commands[-1] == ["umount", "/srv/ai/guard"]
 
 
@@ -241,7 +256,7 @@ def test_a_container_that_keeps_the_mount_keeps_the_model():
     assert problem.code == "mount_busy"
     assert problem.details["guest_processes"] == [{"pid": 77, "name": "conmon"}, {"pid": 412, "name": ""}]
     # It was unmounted, and is mounted again.
-    assert [command[0] for command in agent.commands] == ["umount", "find", "grep", "mkdir", "readlink", "mount"]
+    assert [command[0] for command in agent.commands] == ["umount", "find", "grep", "mkdir", "realpath", "mount"]
 
 
 def test_a_search_for_containers_that_fails_leaves_the_model_mounted():
@@ -395,7 +410,7 @@ def test_a_restricted_agent_is_called_that(reason):
     agent.refuses = {name: reason.format(name) for name in (*FILES, *COMMANDS)}
     problem = failure(guest(agent).mounts)
     assert (problem.code, problem.details["command"]) == ("agent_restricted", "guest-exec")
-    problem = failure(guest(agent).mount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")])
     assert (problem.code, problem.details["command"]) == ("agent_restricted", "guest-exec")
 
 
@@ -429,7 +444,7 @@ def test_a_program_that_selinux_does_not_let_run_is_a_restriction():
     agent.refuses = {"guest-exec": "Failed to execute child process \u201cenv\u201d (Permission denied)"}
     assert failure(guest(agent).require_commands).code == "agent_restricted"
     agent = Agent(mkdir=(126, "", "env: 'mkdir': Permission denied"))
-    assert failure(guest(agent).mount, "guard-tag", "/srv/ai/guard").code == "agent_restricted"
+    assert failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")]).code == "agent_restricted"
 
 
 def test_a_frozen_guest_is_not_restricted():

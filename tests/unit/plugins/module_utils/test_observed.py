@@ -15,6 +15,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _centers,
     _devices,
     _hook_file,
+    _layers,
     _mountinfo,
     _observed,
     _opener,
@@ -95,7 +96,7 @@ def looks(monkeypatch):
     """A host with a mounted center, and the questions that its storage was asked."""
     asked = []
 
-    def look_at(center, paths, deadline, clone=False):
+    def look_at(center, paths, deadline, clone=False, look=None):
         asked.append((center, tuple(paths)))
         return [_opener.Found(b.identity(path), 0) for path in paths]
 
@@ -114,11 +115,16 @@ def looks(monkeypatch):
     return asked
 
 
+def on_host(*asked):
+    with _opener.Openers() as openers:
+        return _observed.observe_host(*asked, 5, openers)
+
+
 TOKEN = SOURCE.rsplit("/", 1)[1]
 
 
 def test_a_host_is_looked_at_once_per_center(looks):
-    host = _observed.observe_host([KEY, OTHER, KEY], {SOURCE: KEY}, {}, 5)
+    host = on_host([KEY, OTHER, KEY], {SOURCE: KEY}, {})
     assert looks == [
         ("/mnt/depot", ("acme/guard-2.1", "ocr")),
         (_sources.VMS_DIRECTORY, (f"{b.VM}/{TOKEN}",)),
@@ -129,45 +135,45 @@ def test_a_host_is_looked_at_once_per_center(looks):
 
 
 def test_a_source_that_is_not_bound_is_not_looked_at(looks):
-    host = _observed.observe_host([KEY], {f"{_sources.VMS_DIRECTORY}/{b.OTHER_VM}/x": KEY}, {}, 5)
+    host = on_host([KEY], {f"{_sources.VMS_DIRECTORY}/{b.OTHER_VM}/x": KEY}, {})
     assert len(looks) == 1
     assert host.bound == {}
 
 
 def test_storage_that_gave_up_once_is_not_asked_again(looks, monkeypatch):
     monkeypatch.setattr(_sources, "look_at", lambda *_a, **_o: [_opener.Found(None, errno.ETIMEDOUT)])
-    host = _observed.observe_host([KEY], {SOURCE: KEY}, {}, 5)
+    host = on_host([KEY], {SOURCE: KEY}, {})
     assert looks == []
     assert host.models[KEY].code == "storage_timeout"
 
 
 def test_a_center_that_is_not_known_or_not_mounted_has_no_models(looks, monkeypatch):
     unknown = _observed.ModelKey("other", "x")
-    host = _observed.observe_host([unknown], {}, {}, 5)
+    host = on_host([unknown], {}, {})
     assert host.models[unknown].code == "center_unknown"
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
-    assert _observed.observe_host([KEY, OTHER], {}, {}, 5).models[OTHER].code == "center_not_mounted"
+    assert on_host([KEY, OTHER], {}, {}).models[OTHER].code == "center_not_mounted"
     assert looks == []
 
 
 def test_a_planned_center_stands_in_until_it_is_there(looks, monkeypatch):
     planned = {"depot": b.CENTER}
-    host = _observed.observe_host([KEY], {}, planned, 5)
+    host = on_host([KEY], {}, planned)
     assert (host.planned, host.models) == (frozenset(), {KEY: b.identity(KEY.path)})
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
     # What it will show is looked at where it comes from; where that is not known, nothing is claimed.
     directory = _storage.definition(b.CENTER.storage_url, True).directory
-    host = _observed.observe_host([KEY], {}, planned, 5)
+    host = on_host([KEY], {}, planned)
     assert (host.planned, host.models) == (frozenset({"depot"}), {KEY: b.identity(KEY.path)})
     assert host.centers["depot"].mount_point == directory
     assert looks[-1][0] == directory
-    host = _observed.observe_host([KEY], {}, {"depot": dataclasses.replace(b.CENTER, storage_url="")}, 5)
+    host = on_host([KEY], {}, {"depot": dataclasses.replace(b.CENTER, storage_url="")})
     assert (host.planned, host.models) == (frozenset({"depot"}), {})
 
 
 def test_a_center_that_changes_is_planned_although_it_is_mounted(looks):
     other = dataclasses.replace(b.CENTER, storage_url="file:///srv/elsewhere", uuid="")
-    host = _observed.observe_host([KEY], {}, {"depot": other}, 5)
+    host = on_host([KEY], {}, {"depot": other})
     assert host.planned == {"depot"}
     assert (host.centers["depot"].mount_point, host.centers["depot"].uuid) == ("/srv/elsewhere", b.CENTER.uuid)
 
@@ -193,7 +199,7 @@ def test_a_center_that_changes_is_planned_although_it_is_mounted(looks):
 )
 def test_the_truth_about_a_source(changes, expected):
     host = b.host(b.bind(R), **{"empty": (7, 7), **changes})
-    assert _observed.layers(host, b.running(R), R).source == expected
+    assert _layers.layers(host, b.running(R), R).source == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _refusals
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
@@ -38,7 +38,7 @@ def without(*actions):
 
 
 def absent(on, vm, wanted=GONE):
-    (plan,) = _plan.plan_absent(on, vm, wanted, set())
+    (plan,) = b.absent(on, vm, wanted)
     return plan
 
 
@@ -150,19 +150,16 @@ def test_a_model_that_is_mounted_under_something_else_is_not_taken_away(guest):
 def test_an_entry_may_mean_several_mounts():
     old = b.record(b.wanted(model_version="2.0", model_path="old", mount_path="/srv/ai/old"))
     mount = b.wanted(model_version="", mount_path="")
-    plans = _plan.plan_absent(host(), b.shut_off(R, old, OTHER), mount, set())
+    plans = b.absent(host(), b.shut_off(R, old, OTHER), mount)
     assert [plan.before.mount_path for plan in plans] == ["/srv/ai/guard", "/srv/ai/old"]
 
 
 def test_no_mount_is_taken_away_twice():
-    going: set[str] = set()
-    vm = b.shut_off(R)
-    by_path = _plan.plan_absent(host(), vm, GONE, going)
-    by_model = _plan.plan_absent(host(), vm, b.wanted(mount_path=""), going)
-    assert [plan.actions for plan in by_path] == [["record", "detach_persistent", "forget_record"]]
-    assert [plan.actions for plan in by_model] == [[]]
+    by_path, by_model = b.absent(host(), b.shut_off(R), GONE, b.wanted(mount_path=""))
+    assert by_path.actions == ["record", "detach_persistent", "forget_record"]
+    assert by_model.actions == []
 
 
 def test_no_port_is_needed():
     vm = b.running(R, live=b.domain(b.device(R), free_ports=0))
-    assert _plan.refuse_too_few_ports(vm, [absent(host(BIND), vm)]) is None
+    assert _refusals.too_few_ports(vm, [absent(host(BIND), vm)]) is None

@@ -10,7 +10,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _refusals, _steps
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import ModelKey
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
@@ -32,7 +32,7 @@ def running(live=(R,), persistent=(R,), guest=(R,), records=(R,), **changes):
 
 
 TAGGED = b.record(tag="before")
-PERSISTENT_ONLY = [_plan.RECORD, _plan.ATTACH_PERSISTENT, _plan.SETTLE]
+PERSISTENT_ONLY = [_steps.RECORD, _steps.ATTACH_PERSISTENT, _steps.SETTLE]
 FRESH = ["record", "bind_source", "attach", "verify_read_only", "mount_in_guest", "settle_record"]
 REPLUG = ["record", "unmount_in_guest", "detach_live", "bind_source", "attach_live", "verify_read_only"]
 REPLUG += ["mount_in_guest", "settle_record"]
@@ -112,6 +112,11 @@ DUE = {
         ["settle_record"],
     ),
     "record written at another time": (b.host(BIND), running(records=(b.record(generation=7),)), []),
+    "dead mount in the guest": (
+        b.host(BIND),
+        b.running(R, stale=frozenset({R.mount_path})),
+        ["record", "unmount_in_guest", "mount_in_guest", "settle_record"],
+    ),
     "removal left by a killed run": (
         b.host(),
         running((), (), (), (b.record(intent="unmounting"),)),
@@ -123,7 +128,7 @@ DUE = {
 @pytest.mark.parametrize("case", DUE)
 def test_the_steps_that_are_due(case):
     host, vm, expected = DUE[case]
-    plan = _plan.plan_present(host, vm, b.wanted())
+    plan = b.present(host, vm, b.wanted())
     assert plan.error is None
     assert plan.actions == expected
     assert plan.conditional == ()
@@ -131,22 +136,22 @@ def test_the_steps_that_are_due(case):
 
 def test_a_guest_that_mounts_by_itself_is_left_alone():
     wanted = b.wanted(guest="none")
-    plan = _plan.plan_present(b.host(), b.running(guest=None), wanted)
+    plan = b.present(b.host(), b.running(guest=None), wanted)
     assert plan.actions == ["record", "bind_source", "attach", "verify_read_only", "settle_record"]
     kept = b.record(wanted)
-    assert _plan.plan_present(b.host(b.bind(kept)), b.running(kept, guest=None), wanted).actions == []
+    assert b.present(b.host(b.bind(kept)), b.running(kept, guest=None), wanted).actions == []
 
 
 def test_what_is_taken_down_is_what_was_there():
-    host, vm, _steps = DUE["another tag than before"]
-    tags = {step.action: step.record.tag for step in _plan.plan_present(host, vm, b.wanted()).steps}
+    host, vm, _actions = DUE["another tag than before"]
+    tags = {step.action: step.record.tag for step in b.present(host, vm, b.wanted()).steps}
     assert tags["unmount_in_guest"] == tags["detach_live"] == tags["detach_persistent"] == "before"
     assert tags["attach"] == tags["mount_in_guest"] == tags["record"] == R.tag
 
 
 def test_a_plan_says_what_was_and_what_will_be():
     before = b.record(owner="ops")
-    plan = _plan.plan_present(b.host(BIND), running(records=(before,)), b.wanted())
+    plan = b.present(b.host(BIND), running(records=(before,)), b.wanted())
     assert plan.before == before
     assert plan.after.says_the_same(R)
     assert tuple(plan.layers) == ("right",) * 4
@@ -198,7 +203,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_done_is_refused(case):
     host, vm, code = REFUSED[case]
-    plan = _plan.plan_present(host, vm, b.wanted())
+    plan = b.present(host, vm, b.wanted())
     assert plan.error is not None, plan.actions
     assert plan.error.code == code
     assert plan.steps == ()
@@ -207,40 +212,40 @@ def test_what_cannot_be_done_is_refused(case):
 def test_what_is_already_right_needs_no_shared_memory():
     # It was taken from the persistent XML; that shows at the next start, not now.
     vm = b.running(R, live=b.domain(b.device(R), shared_memory=False))
-    assert _plan.plan_present(b.host(BIND), vm, b.wanted()).actions == []
+    assert b.present(b.host(BIND), vm, b.wanted()).actions == []
     vm = dataclasses.replace(vm, guest=(b.ROOT,))
-    assert "mount_in_guest" in _plan.plan_present(b.host(BIND), vm, b.wanted()).actions
+    assert "mount_in_guest" in b.present(b.host(BIND), vm, b.wanted()).actions
 
 
 def test_a_missing_hook_is_a_condition_of_check_mode():
-    plan = _plan.plan_present(b.host(prepared=False), b.running(), b.wanted(), check_mode=True)
+    plan = b.present(b.host(prepared=False), b.running(), b.wanted(), check_mode=True)
     assert plan.actions == FRESH
     assert len(plan.conditional) == 1
 
 
 def test_a_planned_center_is_a_condition():
     host = b.host(models={}, planned=frozenset({"depot"}))
-    plan = _plan.plan_present(host, b.running(), b.wanted(), check_mode=True)
+    plan = b.present(host, b.running(), b.wanted(), check_mode=True)
     assert plan.actions == FRESH
     assert len(plan.conditional) == 1 and "depot" in plan.conditional[0]
 
 
 def test_ports_are_counted_over_all_plans_of_a_vm():
     vm = b.running(live=b.domain(free_ports=1))
-    plans = [_plan.plan_present(b.host(), vm, mount) for mount in (b.wanted(), b.second())]
-    assert _plan.refuse_too_few_ports(vm, plans[:1]) is None
-    problem = _plan.refuse_too_few_ports(vm, plans)
+    plans = [b.present(b.host(), vm, mount) for mount in (b.wanted(), b.second())]
+    assert _refusals.too_few_ports(vm, plans[:1]) is None
+    problem = _refusals.too_few_ports(vm, plans)
     assert (problem.code, problem.details["needed"], problem.details["free"]) == ("no_free_pci_port", 2, 1)
 
 
 def test_a_replug_needs_no_further_port():
     vm = b.running(R, live=b.domain(b.device(R), free_ports=0))
-    plan = _plan.plan_present(b.host(OTHER_DIRECTORY), vm, b.wanted())
+    plan = b.present(b.host(OTHER_DIRECTORY), vm, b.wanted())
     assert plan.actions == REPLUG
-    assert _plan.refuse_too_few_ports(vm, [plan]) is None
+    assert _refusals.too_few_ports(vm, [plan]) is None
 
 
 @pytest.mark.parametrize("vm", [b.running(live=b.domain(free_ports=None)), b.shut_off()], ids=["i440fx", "shut off"])
 def test_ports_do_not_count_where_none_are_needed(vm):
-    plans = [_plan.plan_present(b.host(), vm, mount) for mount in (b.wanted(), b.second())]
-    assert _plan.refuse_too_few_ports(vm, plans) is None
+    plans = [b.present(b.host(), vm, mount) for mount in (b.wanted(), b.second())]
+    assert _refusals.too_few_ports(vm, plans) is None

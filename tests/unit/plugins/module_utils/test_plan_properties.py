@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _observed, _plan
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _layers
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit import simulator
 
@@ -82,7 +82,7 @@ def untouched(host, vm):
 def test_what_a_plan_makes_needs_no_further_plan(persistent, record):
     done = 0
     for state, host, vm in states(persistent, record):
-        plan = _plan.plan_present(host, vm, b.wanted())
+        plan = b.present(host, vm, b.wanted())
         if plan.error is not None:
             assert plan.steps == (), state
             continue
@@ -90,8 +90,8 @@ def test_what_a_plan_makes_needs_no_further_plan(persistent, record):
             after = simulator.run(host, vm, plan.steps)
         except AssertionError as problem:
             pytest.fail(f"{state}: {plan.actions}: {problem}")
-        assert _plan.plan_present(*after, b.wanted()).actions == [], state
-        assert _observed.layers(*after, plan.after).right, state
+        assert b.present(*after, b.wanted()).actions == [], state
+        assert _layers.layers(*after, plan.after).right, state
         assert untouched(*after) == untouched(host, vm), state
         done += 1
     assert done > 50
@@ -102,7 +102,7 @@ def test_what_a_plan_makes_needs_no_further_plan(persistent, record):
 def test_what_a_plan_takes_away_leaves_nothing(persistent, record):
     done = 0
     for state, host, vm in states(persistent, record):
-        (plan,) = _plan.plan_absent(host, vm, b.wanted(), set())
+        (plan,) = b.absent(host, vm, b.wanted())
         if plan.error is not None:
             assert plan.steps == (), state
             continue
@@ -110,7 +110,7 @@ def test_what_a_plan_takes_away_leaves_nothing(persistent, record):
             on, view = simulator.run(host, vm, plan.steps)
         except AssertionError as problem:
             pytest.fail(f"{state}: {plan.actions}: {problem}")
-        assert [left.actions for left in _plan.plan_absent(on, view, b.wanted(), set())] == [[]], state
+        assert [left.actions for left in b.absent(on, view, b.wanted())] == [[]], state
         assert view.live.device(R.alias) is None and view.persistent.device(R.alias) is None, state
         assert R.uuid not in view.records and on.bind(b.device(R).source) is None, state
         assert untouched(on, view) == untouched(host, vm), state
@@ -122,10 +122,10 @@ def test_what_a_plan_takes_away_leaves_nothing(persistent, record):
 @pytest.mark.parametrize("persistent", DEVICES)
 def test_the_same_holds_for_a_vm_that_is_shut_off(persistent, kept):
     vm = b.shut_off(kept, persistent=b.domain(*filter(None, [DEVICES[persistent]])))
-    plan = _plan.plan_present(b.host(), vm, b.wanted())
+    plan = b.present(b.host(), vm, b.wanted())
     after = simulator.run(b.host(), vm, plan.steps)
-    assert _plan.plan_present(*after, b.wanted()).actions == []
-    (back,) = _plan.plan_absent(*after, b.wanted(), set())
+    assert b.present(*after, b.wanted()).actions == []
+    (back,) = b.absent(*after, b.wanted())
     _host, gone = simulator.run(*after, back.steps)
     assert gone == b.shut_off()
 
@@ -133,14 +133,14 @@ def test_the_same_holds_for_a_vm_that_is_shut_off(persistent, kept):
 def test_several_mounts_of_a_vm_do_not_disturb_each_other():
     host, vm = b.host(), b.running()
     mounts = [b.wanted(), b.second()]
-    steps = [step for mount in mounts for step in _plan.plan_present(host, vm, mount).steps]
+    steps = [step for mount in mounts for step in b.present(host, vm, mount).steps]
     after = simulator.run(host, vm, steps)
-    assert [_plan.plan_present(*after, mount).actions for mount in mounts] == [[], []]
+    assert [b.present(*after, mount).actions for mount in mounts] == [[], []]
 
 
 def test_planning_changes_nothing_it_was_given():
     for _state, host, vm in states("wrong tag", "old tag"):
         before = repr((host, vm))
-        _plan.plan_present(host, vm, b.wanted())
-        _plan.plan_absent(host, vm, b.wanted(), set())
+        b.present(host, vm, b.wanted())
+        b.absent(host, vm, b.wanted())
         assert repr((host, vm)) == before

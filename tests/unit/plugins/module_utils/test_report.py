@@ -10,10 +10,10 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan, _report
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _report, _steps
 from ansible_collections.modelfleet.kvm.plugins.module_utils._converge import Outcome
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
-from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import Layers
+from ansible_collections.modelfleet.kvm.plugins.module_utils._layers import Layers
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
 R = b.record()
@@ -25,14 +25,15 @@ def outcome(plan, record=None, error=None, changed=None):
     return Outcome(plan, record, bool(plan.steps) if changed is None else changed, error)
 
 
-FRESH = outcome(_plan.plan_present(b.host(), b.running(), b.wanted()), R)
-RIGHT = outcome(_plan.plan_present(b.host(b.bind(R)), b.running(R), b.wanted()), R)
-GOING = outcome(_plan.plan_absent(b.host(b.bind(R), models={}), b.running(R), b.wanted(), set())[0])
-GONE = outcome(_plan.plan_absent(b.host(), b.running(), b.wanted(model=""), set())[0])
-LOST = outcome(_plan.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
-SHUT_OFF = outcome(_plan.plan_present(b.host(), b.shut_off(), b.wanted()), R)
+FRESH = outcome(b.present(b.host(), b.running(), b.wanted()), R)
+RIGHT = outcome(b.present(b.host(b.bind(R)), b.running(R), b.wanted()), R)
+GOING = outcome(b.absent(b.host(b.bind(R), models={}), b.running(R), b.wanted())[0])
+GONE = outcome(b.absent(b.host(), b.running(), b.wanted(model=""))[0])
+LOST = outcome(_steps.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
+SHUT_OFF = outcome(b.present(b.host(), b.shut_off(), b.wanted()), R)
 ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "shut off": SHUT_OFF}
-KEYS = set("vm vm_instance_uuid model mount_path changed actions prediction conditions record error".split())
+KEYS = set("vm vm_instance_uuid model mount_path tag origin changed actions prediction conditions due".split())
+KEYS |= {"restart_required", "mount_lines", "record", "error"}
 
 
 def test_every_mount_has_the_same_shape():
@@ -61,7 +62,7 @@ def test_a_mount_says_what_went_wrong():
 
 
 def test_a_conditional_prediction_says_on_what():
-    plan = _plan.plan_present(b.host(prepared=False), b.running(), b.wanted(), check_mode=True)
+    plan = b.present(b.host(prepared=False), b.running(), b.wanted(), check_mode=True)
     exact, conditional = _report.mounts([FRESH, outcome(plan, R)])
     assert (exact["prediction"], exact["conditions"]) == ("exact", [])
     assert conditional["prediction"] == "conditional" and len(conditional["conditions"]) == 1
@@ -110,7 +111,7 @@ def test_the_diff_of_a_mount_that_goes():
     "was", [{"owner": "ops"}, {"account_uuid": b.OTHER_VM}, {"model_uuid": b.OTHER_VM}, {"intent": "mounting"}], ids=str
 )
 def test_the_diff_of_a_record_that_changes(was):
-    plan = _plan.plan_present(b.host(b.bind(R)), b.running(b.record(**was)), b.wanted())
+    plan = b.present(b.host(b.bind(R)), b.running(b.record(**was)), b.wanted())
     before, after = (read(side) for side in _report.diff([outcome(plan, R)]).values())
     (value,) = was.values()
     assert value in " ".join(before[1]) and value not in " ".join(after[1])
@@ -123,7 +124,7 @@ def test_the_diff_of_a_vm_that_is_shut_off_is_silent_about_the_rest():
 
 def test_the_diff_shows_what_is_wrong():
     vm = b.running(R, guest=(b.ROOT, b.in_guest(R, options=b.READ_WRITE)))
-    plan = _plan.plan_present(b.host(b.bind(R)), vm, b.wanted())
+    plan = b.present(b.host(b.bind(R)), vm, b.wanted())
     before, after = (read(side) for side in _report.diff([outcome(plan, R)]).values())
     assert (before[2], after[2]) == (all_there(_3="wrong"), all_there())
     assert before[:2] == after[:2]

@@ -37,6 +37,7 @@ def test_what_is_not_given_has_a_default():
         mount_path="/models/acme/guard",
         tag="",
         guest="agent",
+        persistence="auto",
         account_uuid="",
         owner="default",
     )
@@ -97,9 +98,13 @@ def test_every_option_is_checked(option, bad, present):
     assert (problem.code, problem.details["option"]) == ("invalid_input", f"mounts[1].{option}")
 
 
-def test_to_be_gone_needs_the_vm_and_one_of_path_and_model():
-    assert refusal({"vm": "render-4"}, present=False).details["option"] == "mount_path"
-    assert refusal({"model": "guard"}, present=False).details["option"] == "vm"
+def test_to_be_gone_needs_the_vm_or_the_model():
+    assert refusal({"mount_path": "/srv/ai"}, present=False).details["option"] == "vm"
+    assert refusal({}, present=False).details["option"] == "vm"
+    (mount,) = _wanted.from_params({"vm": "render-4"}, present=False)
+    assert (mount.model, mount.mount_path, mount.owner) == ("", "", "")
+    (mount,) = _wanted.from_params({"model": "guard"}, present=False)
+    assert (mount.vm, mount.model) == ("", "guard")
     (mount,) = _wanted.from_params({"vm": "render-4", "model": "guard"}, present=False)
     assert mount.mount_path == ""
     (mount,) = _wanted.from_params({"vm": "render-4", "mount_path": "/srv/ai"}, present=False)

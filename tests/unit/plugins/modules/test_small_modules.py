@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _host_prepare, _info, _locks
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _filters, _host_prepare, _info, _locks
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.modules import (
     kvm_host_prepare,
@@ -18,43 +19,95 @@ from ansible_collections.modelfleet.kvm.plugins.modules import (
     vm_model_mount,
     vm_model_mount_info,
 )
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
 
-@pytest.mark.parametrize("names", [["a/b"], ["render-4", " "], ["render-4", ""], ["x" * 300], ["a\nb"]])
+@pytest.mark.parametrize("names", [["a/b"], ["render-4", "../b"], ["x" * 300], ["a\nb"], ["", "a\nb*"]])
 def test_names_that_no_vm_has_are_refused_before_libvirt_is_asked(names, untouchable, run_module):
     result = run_module(vm_model_mount_info, vms=names)
     assert (result["failed"], result["error_code"]) == (True, "invalid_input")
     assert result["details"]["option"] == f"vms[{len(names) - 1}]"
 
 
+@pytest.mark.parametrize("option", _filters.OPTIONS)
+def test_filters_that_cannot_be_used_are_refused_before_libvirt_is_asked(option, untouchable, run_module):
+    result = run_module(vm_model_mount_info, **{option: ["*", "", "a\x1bb"]})
+    assert (result["failed"], result["error_code"]) == (True, "invalid_input")
+    assert result["details"]["option"] == f"{option}[2]"
+
+
 class Libvirt:
-    """A connection that knows any VM."""
+    """A connection to a host with three VMs."""
+
+    NAMES = ("render-4", "render-5", "ocr [old]")
 
     def __init__(self, uri):
         self.uri = uri
 
     def vm(self, name):
-        return name
+        if name not in (*self.NAMES, b.VM):
+            raise ModelfleetError("vm_not_found", f"there is no VM {name}")
+        return SimpleNamespace(name=name)
 
     def vms(self):
-        return ["all", "of", "them"]
+        return [SimpleNamespace(name=name) for name in self.NAMES]
+
+
+@pytest.fixture
+def shown(monkeypatch, run_module):
+    """What the module looks at when it is run: libvirt's URI, the VMs, the filters, the deadline."""
+    seen = []
+
+    def mounts(host, vms, filters, deadline):
+        seen.append((host.uri, [vm.name for vm in vms], filters, deadline))
+        return {"mounts": [], "errors": []}
+
+    monkeypatch.setattr(_domain, "Host", Libvirt)
+    monkeypatch.setattr(_info, "mounts", mounts)
+
+    def shown(**arguments):
+        result = run_module(vm_model_mount_info, **arguments)
+        assert (result["changed"], result["mounts"], result["errors"]) == (False, [], [])
+        return seen[0]
+
+    return shown
 
 
 @pytest.mark.parametrize(
     ("given", "asked"),
-    [({}, ["all", "of", "them"]), ({"vms": [" render-4\n", "b"]}, ["render-4", "b"]), ({"vms": []}, [])],
+    [
+        ({}, ["render-4", "render-5", "ocr [old]"]),
+        ({"vms": [" render-5\n", "render-4"]}, ["render-5", "render-4"]),
+        ({"vms": " render-5 , render-4"}, ["render-5", "render-4"]),
+        ({"vms": b.VM.upper()}, [b.VM]),
+        ({"vms": ["render-*"]}, ["render-4", "render-5"]),
+        ({"vms": ["*5", "render-4"]}, ["render-4", "render-5"]),
+        ({"vms": ["ocr [old]"]}, ["ocr [old]"]),
+        ({"vms": ["Render-*"]}, []),
+        # A wildcard means a name, never a UUID.
+        ({"vms": [f"{b.VM[:8]}*"]}, []),
+        ({"vms": []}, []),
+        ({"vms": ""}, ["render-4", "render-5", "ocr [old]"]),
+        ({"vms": ["", " "]}, ["render-4", "render-5", "ocr [old]"]),
+        ({"vms": ["", "render-4"]}, ["render-4"]),
+    ],
+    ids=str,
 )
-def test_the_vms_that_are_shown(given, asked, monkeypatch, run_module):
-    seen = []
+def test_the_vms_that_are_shown(given, asked, shown):
+    uri, vms, _filters_given, deadline = shown(**given, timeout=3)
+    assert (uri, vms, deadline) == ("qemu:///system", asked, 3.0)
+
+
+def test_a_vm_that_is_named_must_exist(monkeypatch, run_module):
     monkeypatch.setattr(_domain, "Host", Libvirt)
-    monkeypatch.setattr(
-        _info,
-        "mounts",
-        lambda host, vms, deadline: seen.append((host.uri, vms, deadline)) or {"mounts": [], "errors": []},
-    )
-    result = run_module(vm_model_mount_info, **given, timeout=3)
-    assert (result["changed"], result["mounts"], result["errors"]) == (False, [], [])
-    assert seen == [("qemu:///system", asked, 3.0)]
+    result = run_module(vm_model_mount_info, vms=["render-*", "render-6"])
+    assert (result["failed"], result["error_code"]) == (True, "vm_not_found")
+
+
+def test_all_filters_reach_the_mounts(shown):
+    given = {option: [" Mounted\n"] for option in _filters.OPTIONS if option != "vms"}
+    _uri, _vms, filters, _deadline = shown(**given)
+    assert {option: getattr(filters, option)[0].text for option in given} == dict.fromkeys(given, "Mounted")
 
 
 @pytest.mark.parametrize("module", [vm_model_mount_info, kvm_host_prepare])

@@ -28,11 +28,24 @@ def refused(result, code, option=None):
         ({}, "vm"),
         ({"vm": " \n", "model": "guard", "model_center": "depot"}, "vm"),
         ({"vm": "render-4", "model": "guard"}, "model_center"),
-        ({**ENTRY, "state": "absent", "model": "", "mount_path": " "}, "mount_path"),
+        ({**ENTRY, "state": "absent", "model": "", "mount_path": " "}, "model"),
+        ({"vm": "render-4", "state": "absent", "mount_path": "\ufeff"}, "mount_path"),
+        ({"vm": "", "model": "guard", "state": "absent"}, "vm"),
+        ({"mounts": [{"vm": " ", "model": "guard"}], "state": "absent"}, "mounts[0].vm"),
+        ({"state": "absent"}, "vm"),
+        ({"mount_path": "/srv/ai", "state": "absent"}, "vm"),
+        ({"mounts": [], "purge": "host"}, "mounts"),
+        ({"mounts": [], "purge": "vm", "vms": ["render-4"]}, "mounts"),
+        ({**ENTRY, "purge": "vm"}, "purge"),
+        ({"mounts": [{"vm": "render-4"}], "purge": "vm", "state": "absent"}, "purge"),
+        ({"mounts": [ENTRY], "vms": ["render-5"]}, "vms"),
+        ({"mounts": [ENTRY], "vms": ["a/b"], "purge": "vm"}, "vms[0]"),
+        ({**ENTRY, "guest": "none", "persistence": "systemd"}, "persistence"),
+        ({**ENTRY, "mount_path": "/" + "m/" * 130, "persistence": "systemd"}, "mount_path"),
         ({**ENTRY, "mount_path": "/srv/../etc"}, "mount_path"),
         ({**ENTRY, "account_uuid": "me"}, "account_uuid"),
         ({"mounts": [ENTRY, {**ENTRY, "vm": "a/b"}]}, "mounts[1].vm"),
-        ({"mounts": [{"vm": "render-4"}], "state": "absent"}, "mounts[0].mount_path"),
+        ({"mounts": [{"vm": "render-4", "model": ""}], "state": "absent"}, "mounts[0].model"),
         ({**ENTRY, "planned_centers": [{"name": "../depot"}], "_ansible_check_mode": True}, "planned_centers[0].name"),
         (
             {**ENTRY, "planned_centers": [{"name": "d", "uuid": "1"}], "_ansible_check_mode": True},
@@ -113,13 +126,13 @@ def test_what_is_pasted_is_trimmed_on_its_way(request_of):
     assert uri == "qemu:///session"
     (mount,) = request.wanted
     assert (mount.vm, mount.tag) == ("render-4", "")
-    assert (request.present, request.check_mode, request.deadline) == (True, False, 7.0)
+    assert (request.terms.present, request.terms.check_mode, request.deadline) == (True, False, 7.0)
 
 
 def test_planned_centers_count_in_check_mode_only(request_of):
     planned = [{"name": "depot", "uuid": UUID.upper()}, {"name": "other"}]
     _uri, request = request_of(**ENTRY, planned_centers=planned, _ansible_check_mode=True)
-    assert request.check_mode
+    assert request.terms.check_mode
     assert {name: center.uuid for name, center in request.planned.items()} == {
         "depot": UUID,
         "other": "",

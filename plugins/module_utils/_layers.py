@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the layers say of a mount: each compared with what its record wants. Pure functions of what was observed.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import _devices, _guest, _mount_lines, _mountinfo, _records, _sources, _virtiofsd, _wanted
+from ._errors import ModelfleetError
+from ._observed import HostView, ModelKey, VmView
+
+RIGHT = "right"
+MISSING = "missing"
+WRONG = "wrong"
+FOREIGN = "foreign"
+# Could not be looked at, so nothing is claimed.
+UNKNOWN = "unknown"
+# Not due: the live layers of a VM that is shut off, the guest's where somebody else mounts.
+NOT_DUE = "not due"
+
+
+class Layers(t.NamedTuple):
+    """The truth about one mount, layer by layer; each is one of the words above."""
+
+    source: str
+    persistent: str
+    live: str
+    guest: str
+
+    @property
+    def right(self) -> bool:
+        return all(layer in (RIGHT, NOT_DUE) for layer in self)
+
+
+def layers(host: HostView, vm: VmView, record: _records.Record) -> Layers:
+    """Compare every layer with what a record wants."""
+    live = _live(host, vm, record)
+    return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(vm, record, live))
+
+
+def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
+    if vm.live is None:
+        # The hook makes it when the VM starts.
+        return NOT_DUE
+    path = _sources.path(vm.uuid, record.uuid)
+    bind = host.bind(path)
+    if bind is None:
+        return MISSING
+    if not _sources.enforced(bind):
+        return WRONG
+    model = host.models.get(ModelKey(record.model_center_name, record.model_path))
+    if model is None or isinstance(model, ModelfleetError):
+        return WRONG if path in host.bound and host.bound[path] == host.empty else UNKNOWN
+    return RIGHT if host.bound.get(path) == model else WRONG
+
+
+def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str:
+    if domain is None:
+        return NOT_DUE
+    device = domain.device(record.alias)
+    if device is None:
+        return FOREIGN if domain.tag_taken(record.tag, record.alias) else MISSING
+    source = _sources.path(record.vm_instance_uuid, record.uuid)
+    return RIGHT if (device.tag, device.source) == (record.tag, source) else WRONG
+
+
+def _live(host: HostView, vm: VmView, record: _records.Record) -> str:
+    layer = _device(vm.live, record)
+    if layer != RIGHT:
+        return layer
+    source = _sources.path(vm.uuid, record.uuid)
+    return RIGHT if _virtiofsd.shows(host.bind(source), host.serving.get(source)) else WRONG
+
+
+def guest_mount(vm: VmView, record: _records.Record, live: str) -> str:
+    """What is mounted at the mount path in the guest."""
+    if vm.live is None or record.guest != _wanted.AGENT:
+        return NOT_DUE
+    if vm.guest is None:
+        return UNKNOWN
+    mount = _mountinfo.visible(list(vm.guest), record.mount_path)
+    if mount is None:
+        return MISSING
+    if not _guest.is_mounted(mount, record.tag):
+        return FOREIGN
+    right = live == RIGHT and record.mount_path not in vm.stale and set(_guest.OPTIONS) <= mount.options
+    return RIGHT if right else WRONG
+
+
+def guest_unit(vm: VmView, record: _records.Record) -> str:
+    """The unit by which the guest mounts the model again when it boots."""
+    if vm.live is None or record.guest != _wanted.AGENT or record.persistence != _wanted.SYSTEMD:
+        return NOT_DUE
+    if record.mount_path not in vm.units:
+        return UNKNOWN
+    unit = vm.units[record.mount_path]
+    if unit is None:
+        return MISSING
+    return RIGHT if unit == _mount_lines.unit(record.tag, record.mount_path, record.uuid) else WRONG
+
+
+def _guest_layer(vm: VmView, record: _records.Record, live: str) -> str:
+    mount = guest_mount(vm, record, live)
+    if mount != RIGHT:
+        return mount
+    unit = guest_unit(vm, record)
+    return RIGHT if unit in (RIGHT, NOT_DUE) else UNKNOWN if unit == UNKNOWN else WRONG

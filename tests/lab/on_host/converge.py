@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run vm_model_mount's engine on a host, and end the process as SIGKILL does after its n-th effect, if told to.
+
+Reads a JSON object from standard input: `params` of the module, `kill_after` (a number, or null). Prints what the
+module would return. Nothing of it is part of the collection.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _converge,
+    _domain,
+    _guest,
+    _plan,
+    _report,
+    _sources,
+    _wanted,
+)
+
+# All that changes anything, outside the process.
+EFFECTS = {
+    _domain.Vm: ("attach", "detach_live", "detach_persistent", "write_records"),
+    _sources: ("bind", "unbind"),
+    _guest.Guest: ("mount", "unmount", "write_unit", "remove_unit"),
+}
+
+
+def kill_after(effects: int) -> None:
+    """Have the process killed right after so many effects."""
+    left = [effects]
+
+    def wrapped(effect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(effect)
+        def called(*arguments: Any, **options: Any) -> Any:
+            result = effect(*arguments, **options)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return called
+
+    for place, names in EFFECTS.items():
+        for name in names:
+            setattr(place, name, wrapped(getattr(place, name)))
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    if given["kill_after"]:
+        kill_after(given["kill_after"])
+    params = given["params"]
+    present = params.get("state", "present") == "present"
+    request = _converge.Request(
+        wanted=_wanted.from_params(params, present),
+        terms=_plan.Terms(present, force=params.get("force", False)),
+        purge="none",
+        vms=[],
+        planned={},
+        deadline=params.get("timeout", 30),
+    )
+    outcomes = _converge.converge(_domain.Host("qemu:///system"), request)
+    json.dump({"mounts": _report.mounts(outcomes), "failure": _report.failure(outcomes)}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs that are killed, run side by side, or meet a guest that does not let go: the next run finishes the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from engine import Engine
+from fleet import Fleet, checksum, guest_checksum, leftovers
+
+from modelfleet_lab import Guest, Host
+
+WEIGHTS = "llama-nano/weights.bin"
+
+
+@pytest.fixture(scope="module")
+def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
+    return {name: Engine(host) for name, host in prepared.items()}
+
+
+@pytest.fixture
+def at_once(fleet: Fleet, engines: dict[str, Engine]) -> Iterator[Any]:
+    """Runs a function of engine and guest on all hosts at the same time."""
+
+    def run(function: Any) -> None:
+        with ThreadPoolExecutor(len(engines)) as pool:
+            jobs = [pool.submit(function, engines[name], fleet.guests[name]) for name in engines]
+            for job in jobs:
+                job.result()
+
+    yield run
+
+
+def wanted(guest: Guest, *names: str) -> list[dict[str, Any]]:
+    """Entries for models of a guest, of both when none is named."""
+    return [
+        {"vm": guest.name, "model": name, "model_center": "zoo"} for name in names or ("llama-nano", "acme/embed.v2")
+    ]
+
+
+def settled(result: dict[str, Any]) -> None:
+    """A run that succeeded, and the same run again, which finds nothing to do."""
+    assert result["failure"] is None, result["failure"]
+    assert all(mount["record"]["intent"] == "settled" for mount in result["mounts"])
+
+
+def mounted(engine: Engine, guest: Guest) -> None:
+    """Both models are there and right, each once."""
+    settled(engine.run(wanted(guest)))
+    again = engine.run(wanted(guest))
+    assert [mount["actions"] for mount in again["mounts"]] == [[], []]
+    assert guest_checksum(guest, f"/models/{WEIGHTS}") == checksum(WEIGHTS)
+    found = leftovers(guest, engine.host)
+    assert len(found["live devices"]) == len(found["persistent devices"]) == 2
+    assert len(found["guest mounts"].splitlines()) == len(found["binds"].splitlines()) == 2
+
+
+def gone(engine: Engine, guest: Guest) -> None:
+    result = engine.run([{"vm": guest.name}], state="absent")
+    assert result["failure"] is None, result["failure"]
+    assert leftovers(guest, engine.host) == {}
+
+
+def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any) -> None:
+    def kill_everywhere(engine: Engine, guest: Guest) -> None:
+        effects = 1
+        while engine.killed(wanted(guest), effects):
+            # Every second time the next run wants something else.
+            if effects % 2:
+                mounted(engine, guest)
+            gone(engine, guest)
+            effects += 1
+        assert effects > 8
+        mounted(engine, guest)
+        effects = 1
+        while engine.killed([{"vm": guest.name}], effects, state="absent"):
+            if effects % 2:
+                gone(engine, guest)
+            mounted(engine, guest)
+            effects += 1
+        assert effects > 8
+        gone(engine, guest)
+
+    at_once(kill_everywhere)
+
+
+def test_another_run_carries_on_what_a_killed_one_began(at_once: Any) -> None:
+    def carry_on(engine: Engine, guest: Guest) -> None:
+        first, second = wanted(guest)
+        assert engine.killed([first], 2)
+        result = engine.run([second])
+        settled(result)
+        assert [mount["origin"] for mount in result["mounts"]] == ["listed", "interrupted"]
+        mounted(engine, guest)
+        assert engine.killed([{**first, "state": "absent"}], 2, state="absent")
+        result = engine.run([second])
+        assert [(mount["origin"], mount["record"]) for mount in result["mounts"]][1] == ("interrupted", None)
+        assert len(leftovers(guest, engine.host)["live devices"]) == 1
+        gone(engine, guest)
+
+    at_once(carry_on)
+
+
+def test_runs_side_by_side_lose_nothing(at_once: Any) -> None:
+    def side_by_side(engine: Engine, guest: Guest) -> None:
+        first, second = wanted(guest)
+        absent = {"vm": guest.name, "model": first["model"]}
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [
+                pool.submit(engine.run, [first, second]),
+                pool.submit(engine.run, [first, second]),
+                pool.submit(engine.run, [absent], state="absent"),
+                pool.submit(engine.run, [second]),
+            ]
+            results = [job.result() for job in jobs]
+        assert [result["failure"] for result in results] == [None] * 4
+        # Whatever the last run left, it left all of it or nothing of it.
+        found = leftovers(guest, engine.host)
+        assert len(found["live devices"]) == len(found["persistent devices"]) == len(set(found["live devices"])) <= 2
+        assert len(found["live devices"]) == len(found["binds"].splitlines())
+        mounted(engine, guest)
+        gone(engine, guest)
+
+    at_once(side_by_side)
+
+
+def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(fleet: Fleet, at_once: Any) -> None:
+    fleet.spoil()
+
+    def hang(engine: Engine, guest: Guest) -> None:
+        (first, _second) = wanted(guest)
+        settled(engine.run([first]))
+        # A kernel that panicked neither answers nor releases a device.
+        panic = "echo 0 > /proc/sys/kernel/panic; (sleep 0.2; echo c > /proc/sysrq-trigger) &"
+        guest.run(["sh", "-c", panic])
+        failed = engine.run([{"vm": guest.name}], state="absent", timeout=3)["failure"]
+        assert failed["error_code"] == "agent_unavailable"
+        result = engine.run([{"vm": guest.name}], state="absent", timeout=3, force=True)
+        assert result["failure"]["error_code"] == "detach_timeout"
+        (left,) = result["mounts"]
+        assert (left["changed"], left["record"]["intent"]) == (True, "unmounting")
+        guest.reset()
+        gone(engine, guest)
+
+    at_once(hang)
