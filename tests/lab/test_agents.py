@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_run import Ansible
+from ansible_run import Ansible, Result
 from fleet import checksum, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host, agents
@@ -67,7 +67,7 @@ def around(guests: Guests, hosts: dict[str, Host]) -> dict[str, dict[str, object
     }
 
 
-def codes(result: dict) -> dict[str, str]:
+def codes(result: Result) -> dict[str, str]:
     """The code of each VM's error, of those that have one."""
     return {mount["vm"]: mount["error"]["error_code"] for mount in result["mounts"] if mount["error"]}
 
@@ -78,7 +78,8 @@ def expect(found: dict[str, str]) -> None:
     assert {vm: code for vm, code in found.items() if code not in CODES[vm]} == {}
 
 
-def test_all_are_looked_at_in_one_run(guests: Guests, ansible: Ansible) -> None:
+@pytest.mark.usefixtures("guests")
+def test_all_are_looked_at_in_one_run(ansible: Ansible) -> None:
     start = time.monotonic()
     results = ansible.module("vm_model_mount_info", {"timeout": TIMEOUT})
     assert time.monotonic() - start < BOUND
