@@ -22,8 +22,8 @@ from modelfleet_lab import Guest, Host, agents
 
 TIMEOUT = 5
 # Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt needs
-# to give up after it, and the undoing. All VMs of a host are asked at the same time.
-BOUND = 45
+# to give up after it, and the undoing. VMs are asked side by side, but the silent ones wait for each other.
+BOUND = 60
 # libvirt cuts off an agent that sent nonsense until that is started again; then it is as good as away. And what never
 # ends meets one of two limits first, that of its size or that of time.
 NONSENSE = {"agent_command_failed", "agent_unavailable"}
