@@ -24,6 +24,8 @@ def virsh(host: Host, guest: Guest, *verbs: str) -> None:
         if [ "$2" = detach ]; then
             virsh dumpxml "$1" | sed -n '/<filesystem/,/<.filesystem>/p' | grep -v '<address' >/tmp/device.xml
         fi
+        # A daemon counts as younger than its record from two seconds on.
+        until [ "$2" = detach ] || [ $(($(date +%s) - $(stat -c %Y /tmp/device.xml))) -gt 3 ]; do sleep 0.1; done
         until virsh "$2-device" "$1" /tmp/device.xml --live; do sleep 0.1; done
         [ "$2" = attach ] || while virsh dumpxml "$1" | grep -q '<filesystem'; do sleep 0.1; done
     """
