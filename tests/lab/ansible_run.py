@@ -84,6 +84,10 @@ class Ansible:
         ]
         return self._play(tasks, ok=True, **how).results
 
+    def play(self, tasks: list[dict[str, Any]]) -> dict[str, list[Result]]:
+        """Run tasks as they stand on every host; per host the results of the collection's modules in their order."""
+        return self._play(tasks, ok=True).results
+
     def _play(self, tasks: list[dict[str, Any]], ok: bool, **how: Any) -> Run:
         with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="modelfleet-") as file:
             json.dump([{"hosts": "kvm_hosts", "gather_facts": False, "tasks": tasks}], file)
