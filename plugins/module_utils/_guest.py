@@ -28,6 +28,8 @@ _MOUNT_TABLE_MAX = 4 << 20
 # Right after a hot-plug the kernel does not know the tag yet, and mount(2) fails with EINVAL.
 _TOO_EARLY = re.compile(r"wrong fs type|invalid argument", re.IGNORECASE)
 _APPEARS_WITHIN = 15.0
+# For a question that only serves a better message.
+_ASIDE = 2.0
 _NO_PROGRAM = 127
 _BUSY = re.compile(r"busy", re.IGNORECASE)
 # ENOTCONN of a device that was taken away, ECONNABORTED of a connection that was ended.
@@ -112,7 +114,7 @@ class Guest:
 
     def _refuse_windows(self) -> None:
         try:
-            system = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + self._deadline)
+            system = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + min(self._deadline, _ASIDE))
         except ModelfleetError:
             return
         if system.get("id") == "mswindows":

@@ -38,17 +38,22 @@ def checksum(path: str) -> str:
 
 def guest_checksum(guest: Guest, path: str) -> str:
     """The SHA-256 that the guest itself computes."""
-    return guest.run(["sha256sum", path]).stdout.split(" ", 1)[0]
+    # A backslash before the sum says that there are escapes in the path after it.
+    return guest.run(["sha256sum", path]).stdout.lstrip("\\").split(" ", 1)[0]
 
 
-def leftovers(guest: Guest, host: Host) -> dict[str, Any]:
-    """Everything of ours that is still in or about a VM, layer by layer; nothing when it is clean."""
+def leftovers(guest: Guest, host: Host, inside: bool = True) -> dict[str, Any]:
+    """Everything of ours that is still in or about a VM, layer by layer; nothing when it is clean.
+
+    Without `inside` the guest is not asked: some agents would not answer.
+    """
     found: dict[str, Any] = {}
     live = guest.xml()
     for name, xml in (("live", live), ("persistent", guest.xml(inactive=True))):
         found[f"{name} devices"] = [item.get("dir") for item in xml.findall("devices/filesystem/target")]
         found[f"{name} records"] = [item.tag for item in xml.findall("metadata/{urn:modelfleet:kvm}mounts")]
-    if guest.state() == "running" and live.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is not None:
+    channel = live.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    if inside and guest.state() == "running" and channel is not None:
         found["guest mounts"] = mentioning(" virtiofs ", guest.run(["cat", "/proc/mounts"]).stdout)
     found["virtiofsd"] = mentioning(guest.uuid, mentioning("virtiofsd", host.run(["ps", "-eo", "args"]).stdout))
     found["binds"] = mentioning(guest.uuid, host.run(["cat", "/proc/self/mountinfo"]).stdout)

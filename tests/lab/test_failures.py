@@ -69,6 +69,8 @@ def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     for result in fleet.unmount(ok=False).values():
         assert result["error_code"] == "mount_busy"
         assert result["details"]["undone"] == ["record"]
+        (user,) = result["details"]["guest_processes"]
+        assert user["name"] == "sleep" and f"{user['pid']} (sleep)" in result["msg"]
     for mounts in fleet.info().values():
         assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
     for guest in fleet.guests.values():
@@ -137,7 +139,7 @@ def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet
         )
     for result in fleet.unmount(ok=False).values():
         assert result["error_code"] == "mount_busy"
-        assert len(result["details"]["guest_processes"]) == 1
+        assert [process["name"] for process in result["details"]["guest_processes"]] == ["sleep"]
     for mounts in fleet.info().values():
         assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
     for guest in fleet.guests.values():

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from . import images, requirements
+from . import agents, images, requirements
 from .errors import LabError
 from .host import Host
 from .lab import Lab
@@ -79,6 +79,8 @@ def _guest(options: argparse.Namespace) -> None:
         return
     with step(f"guest {guest.name} on {guest.host.name}"):
         guest.up()
+        if options.agent:
+            agents.replace(guest, options.agent)
     print(f"{guest.name} {guest.uuid}")
 
 
@@ -156,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     guest.add_argument("--kind", default="tiny", choices=images.GUEST_KINDS, help="default: tiny")
     guest.add_argument("--memory", type=int, metavar="MB", help="memory (default: what the kind needs)")
     guest.add_argument("--ports", type=int, default=8, help="PCIe ports for devices plugged in later (default: 8)")
+    guest.add_argument("--agent", choices=agents.KINDS, help="an agent that misbehaves in place of the guest's own")
     guest.add_argument("--remove", action="store_true", help="remove the guest instead")
 
     console = command("console", _console, "print the console log of a guest, or of the host itself")

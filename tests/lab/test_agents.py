@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Agents that cannot or will not do what they should, beside an honest one in the same run.
+
+`blocked` is the real agent with the commands refused that RHEL refuses. All others, Windows among them, are SIMULATED by
+a script in a real guest: see modelfleet_lab/files/agents.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from ansible_run import Ansible
+from fleet import checksum, guest_checksum, leftovers
+
+from modelfleet_lab import Guest, Host, agents
+
+TIMEOUT = 5
+# Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt needs
+# to give up after it, and the undoing. All VMs of a host are asked at the same time.
+BOUND = 45
+# libvirt cuts off an agent that sent nonsense until that is started again; then it is as good as away. And what never
+# ends meets one of two limits first, that of its size or that of time.
+NONSENSE = {"agent_command_failed", "agent_unavailable"}
+CODES = {
+    "blocked": {"agent_restricted"},
+    "windows": {"guest_unsupported"},
+    "silent": {"agent_unavailable"},
+    "garbage": NONSENSE,
+    "flood": NONSENSE,
+    "flow": NONSENSE,
+    "slow": {"agent_unavailable"},
+    "liar": {"agent_command_failed"},
+}
+VMS = ["honest", *CODES]
+KEPT = "acme/embed.v2"
+
+Guests = dict[str, dict[str, Guest]]
+
+
+@pytest.fixture(scope="module")
+def guests(prepared: dict[str, Host], ansible: Ansible) -> Iterator[Guests]:
+    """A VM for each kind of agent on each host, with one model mounted while its agent was still honest."""
+    made = {name: {vm: host.guest(vm) for vm in VMS} for name, host in prepared.items()}
+    mounts = [{"vm": vm, "model": KEPT, "model_center": "zoo"} for vm in VMS]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Guest.up, (guest for several in made.values() for guest in several.values())))
+        ansible.module("vm_model_mount", {"mounts": mounts})
+        list(pool.map(lambda job: agents.replace(*job), ((made[host][kind], kind) for host in made for kind in CODES)))
+    yield made
+    for several in made.values():
+        for guest in several.values():
+            guest.remove()
+
+
+def around(guests: Guests, hosts: dict[str, Host]) -> dict[str, dict[str, object]]:
+    """What is of ours on the host about each VM with a bad agent."""
+    return {
+        f"{host} {kind}": leftovers(several[kind], hosts[host], inside=False)
+        for host, several in guests.items()
+        for kind in CODES
+    }
+
+
+def codes(result: dict) -> dict[str, str]:
+    """The code of each VM's error, of those that have one."""
+    return {mount["vm"]: mount["error"]["error_code"] for mount in result["mounts"] if mount["error"]}
+
+
+def expect(found: dict[str, str]) -> None:
+    """Every bad agent, and no other, has one of its codes."""
+    assert set(found) == set(CODES)
+    assert {vm: code for vm, code in found.items() if code not in CODES[vm]} == {}
+
+
+def test_all_are_looked_at_in_one_run(guests: Guests, ansible: Ansible) -> None:
+    start = time.monotonic()
+    results = ansible.module("vm_model_mount_info", {"timeout": TIMEOUT})
+    assert time.monotonic() - start < BOUND
+    for result in results.values():
+        expect(codes(result))
+        layers = {mount["vm"]: mount["layers"]["guest"] for mount in result["mounts"]}
+        assert layers == {"honest": "right", **dict.fromkeys(CODES, "unknown")}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_mounting_is_refused_and_leaves_nothing(
+    guests: Guests, prepared: dict[str, Host], ansible: Ansible, check: bool
+) -> None:
+    before = around(guests, prepared)
+    mounts = [{"vm": vm, "model": "llama-nano", "model_center": "zoo"} for vm in VMS]
+    start = time.monotonic()
+    results = ansible.module("vm_model_mount", {"mounts": mounts, "timeout": TIMEOUT}, ok=False, check=check)
+    assert time.monotonic() - start < BOUND
+    for result in results.values():
+        expect(codes(result))
+        assert {mount["vm"] for mount in result["mounts"] if mount["changed"]} == {"honest"}
+    assert around(guests, prepared) == before
+    if not check:
+        for several in guests.values():
+            found = guest_checksum(several["honest"], "/models/llama-nano/weights.bin")
+            assert found == checksum("llama-nano/weights.bin")
+
+
+def test_unmounting_is_refused_and_changes_nothing(guests: Guests, prepared: dict[str, Host], ansible: Ansible) -> None:
+    before = around(guests, prepared)
+    mounts = [{"vm": vm, "model": KEPT} for vm in VMS]
+    start = time.monotonic()
+    arguments = {"mounts": mounts, "state": "absent", "timeout": TIMEOUT}
+    results = ansible.module("vm_model_mount", arguments, ok=False)
+    assert time.monotonic() - start < BOUND
+    for result in results.values():
+        expect(codes(result))
+        assert {mount["vm"] for mount in result["mounts"] if mount["changed"]} == {"honest"}
+    assert around(guests, prepared) == before

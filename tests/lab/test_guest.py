@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collection sees and does in guests, with busybox and with systemd: dead mounts, mounts that last."""
+
+from __future__ import annotations
+
+import json
+
+from conftest import Guests
+from fleet import Fleet, checksum, guest_checksum
+
+from modelfleet_lab import Guest, Host
+
+# Needs every kind of escape: of a shell, of fstab, of systemd, of JSON.
+PATH = "/srv/a b-c/100%n/back\\slash/'q\"$x/\u6a21\u578b"
+UNIT = "srv-a\\x20b\\x2dc-100\\x25n-back\\x5cslash-\\x27q\\x22\\x24x-\\xe6\\xa8\\xa1\\xe5\\x9e\\x8b.mount"
+
+
+def virsh(host: Host, guest: Guest, *verbs: str) -> None:
+    """Take the device of a guest away under its mount, or give it back, as somebody might by hand."""
+    script = """
+        [ "$2" = detach ] && virsh dumpxml "$1" | sed -n '/<filesystem/,/<.filesystem>/p' | grep -v '<address' >/tmp/fs.xml
+        until virsh "$2-device" "$1" /tmp/fs.xml --live; do sleep 0.1; done
+        [ "$2" = attach ] || while virsh dumpxml "$1" | grep -q '<filesystem'; do sleep 0.1; done
+    """
+    for verb in verbs:
+        host.run(["timeout", "60", "sh", "-c", script, "sh", guest.name, verb], timeout=90)
+
+
+def content_is_right(guest: Guest, path: str) -> bool:
+    return guest_checksum(guest, f"{path}/weights.bin") == checksum("llama-nano/weights.bin")
+
+
+def boot(guest: Guest) -> str:
+    """Reboot until systemd has nothing left to start; returns the state of the target that a boot ends with."""
+    guest.reboot()
+    guest.run(["systemctl", "is-system-running", "--wait"], check=False, timeout=120)
+    return guest.run(["systemctl", "is-active", "multi-user.target"]).stdout.strip()
+
+
+def test_dead_mount_is_known_and_healed(fleet: Fleet) -> None:
+    fleet.mount(tag="mine")
+    for name, guest in fleet.guests.items():
+        virsh(fleet.hosts[name], guest, "detach", "attach")
+        # The guest's mount table shows nothing of it.
+        assert "mine /models/llama-nano virtiofs ro,nosuid,nodev" in guest.run(["cat", "/proc/mounts"]).stdout
+        assert guest.run(["ls", "/models/llama-nano"], check=False).returncode != 0
+    for mounts in fleet.info().values():
+        assert [(mount["drift"], mount["layers"]["guest"]) for mount in mounts] == [(True, "wrong")]
+    assert all(result["changed"] for result in fleet.mount(tag="mine").values())
+    assert all(content_is_right(guest, "/models/llama-nano") for guest in fleet.guests.values())
+    assert not any(result["changed"] for result in fleet.mount(tag="mine").values())
+    fleet.unmount()
+
+
+def test_mount_that_does_not_answer_is_given_up(fleet: Fleet) -> None:
+    fleet.mount()
+    for name, guest in fleet.guests.items():
+        fleet.hosts[name].run(["pkill", "-STOP", "-f", f"virtiofsd.*{guest.uuid}"])
+    results = fleet.ansible.module("vm_model_mount_info", {"vms": [fleet.vm], "timeout": 5})
+    for name, guest in fleet.guests.items():
+        fleet.hosts[name].run(["pkill", "-CONT", "-f", f"virtiofsd.*{guest.uuid}"])
+    for result in results.values():
+        (mount,) = result["mounts"]
+        assert (mount["layers"]["guest"], mount["error"]["error_code"]) == ("unknown", "guest_mount_hung")
+    assert [mounts[0]["drift"] for mounts in fleet.info().values()] == [False, False]
+    fleet.unmount()
+
+
+def test_model_in_use_is_unmounted_by_force(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "cd /models/llama-nano && sleep 600 >/dev/null 2>&1 & echo $! >/user"])
+    arguments = {"vm": fleet.vm, "model": "llama-nano", "state": "absent", "force": True}
+    assert all(result["changed"] for result in fleet.ansible.module("vm_model_mount", arguments).values())
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "kill $(cat /user)"])
+    assert fleet.leftovers() == {}
+
+
+def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(fleet: Fleet, guests: Guests) -> None:
+    disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"))
+    disks.mount(persistence="systemd", mount_path=PATH)
+    for name, guest in disks.guests.items():
+        assert guest.run(["systemctl", "is-enabled", "--", UNIT]).stdout.strip() == "enabled"
+        assert boot(guest) == "active"
+        assert content_is_right(guest, PATH)
+        assert guest.run(["touch", f"{PATH}/x"], check=False).returncode != 0
+        virsh(disks.hosts[name], guest, "detach")
+        assert boot(guest) == "active"
+        # It was tried, it failed, and nothing waits for it.
+        failed = guest.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).stdout
+        assert [line.split()[0] for line in failed.splitlines()] == [UNIT]
+        waiting = guest.run(["systemctl", "show", "--property=After", "multi-user.target", "local-fs.target"]).stdout
+        assert UNIT not in waiting
+    disks.mount(persistence="systemd", mount_path=PATH)
+    assert all(content_is_right(guest, PATH) for guest in disks.guests.values())
+    disks.unmount()
+    assert disks.leftovers() == {}
+    for guest in disks.guests.values():
+        assert guest.run(["find", "/etc/systemd/system", "-name", "*mount"]).stdout.count("srv") == 0
+
+
+def test_lines_for_those_who_mount_by_themselves(fleet: Fleet, guests: Guests) -> None:
+    disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"))
+    for name, result in disks.mount(guest="none", tag="mine", mount_path=PATH).items():
+        guest = disks.guests[name]
+        lines = result["mounts"][0]["mount_lines"]
+        guest.run(["sh", "-c", lines["command"]])
+        assert content_is_right(guest, PATH)
+        guest.run(["umount", PATH])
+        # cloud-init puts these fields into fstab.
+        assert " ".join(json.loads(lines["cloud_init"].split("- ", 1)[1])) == lines["fstab"]
+        guest.run(["tee", "-a", "/etc/fstab"], input=lines["fstab"] + "\n")
+        assert boot(guest) == "active"
+        assert content_is_right(guest, PATH)
+        guest.run(["umount", PATH])
+        guest.run(["sed", "-i", "/virtiofs/d", "/etc/fstab"])
+        file = lines["systemd"].split("\n", 1)[0].removeprefix("# ")
+        assert file == f"/etc/systemd/system/{UNIT}"
+        guest.run(["tee", file], input=lines["systemd"])
+        guest.run(["systemctl", "daemon-reload"])
+        guest.run(["systemctl", "start", "--", UNIT])
+        assert content_is_right(guest, PATH)
+        guest.run(["umount", PATH])
+    disks.unmount()
+    assert disks.leftovers() == {}
