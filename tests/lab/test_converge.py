@@ -10,8 +10,6 @@ from typing import Any
 from conftest import Guests
 from fleet import Fleet, checksum, guest_checksum
 
-from modelfleet_lab import Guest, Host
-
 GONE = ["record", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source", "forget_record"]
 
 
@@ -113,34 +111,6 @@ def test_model_in_use_is_refused_with_its_users_and_goes_by_force(fleet: Fleet) 
     assert fleet.leftovers() == {}
 
 
-def plug_again(host: Host, guest: Guest) -> None:
-    """Take a guest's device away under its mount and give it back, as somebody might with virsh."""
-    script = """
-        virsh dumpxml "$1" | sed -n '/<filesystem/,/<.filesystem>/p' | grep -v '<address' > /tmp/device.xml
-        virsh detach-device "$1" /tmp/device.xml --live
-        until virsh attach-device "$1" /tmp/device.xml --live; do :; done
-    """
-    host.run(["timeout", "60", "sh", "-c", script, "sh", guest.name])
-
-
-def test_mount_that_is_dead_inside_is_seen_and_mounted_again(fleet: Fleet) -> None:
-    fleet.mount()
-    for name, guest in fleet.guests.items():
-        plug_again(fleet.hosts[name], guest)
-        assert "/models/llama-nano virtiofs ro" in guest.run(["cat", "/proc/mounts"]).stdout
-    for mounts in fleet.info().values():
-        assert mounts[0]["layers"] == {"source": "right", "persistent": "right", "live": "right", "guest": "wrong"}
-    for check in (True, False):
-        for result in fleet.mount(check=check).values():
-            actions = ["record", "unmount_in_guest", "mount_in_guest", "settle_record"]
-            assert result["mounts"][0]["actions"] == actions
-    for guest in fleet.guests.values():
-        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
-    for result in fleet.mount().values():
-        assert not result["changed"]
-    fleet.unmount()
-
-
 def test_paused_vm_is_refused_and_another_vm_is_not_delayed(fleet: Fleet, guests: Guests) -> None:
     paused = guests()
     for name, guest in paused.items():
@@ -174,14 +144,3 @@ def test_records_of_a_newer_release_are_kept_and_not_rewritten(fleet: Fleet) -> 
     for name, guest in fleet.guests.items():
         shown = 'virsh dumpxml "$1"; virsh dumpxml --inactive "$1"'
         assert fleet.hosts[name].run(["sh", "-ec", shown, "sh", guest.name]).stdout == newer[name]
-
-
-def test_guest_that_mounts_by_itself_is_told_how(fleet: Fleet) -> None:
-    for name, result in fleet.mount(guest="none", tag="chat", mount_path="/srv/my models").items():
-        lines = result["mounts"][0]["mount_lines"]
-        assert lines["fstab"] == "chat /srv/my\\040models virtiofs ro,nosuid,nodev,nofail 0 0"
-        guest = fleet.guests[name]
-        guest.run(["sh", "-c", lines["command"]])
-        assert guest_checksum(guest, "/srv/my models/weights.bin") == checksum("llama-nano/weights.bin")
-        guest.run(["umount", "/srv/my models"])
-    fleet.unmount()
