@@ -4,8 +4,8 @@
 
 """Agents that cannot or will not do what they should, beside an honest one in the same run.
 
-`blocked` is the real agent with the commands refused that RHEL refuses. All others, Windows among them, are SIMULATED by
-a script in a real guest: see modelfleet_lab/files/agents.
+`blocked` is the real agent with the commands refused that RHEL refuses. All others, Windows among them, are SIMULATED
+by a script in a real guest: see modelfleet_lab/files/agents.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from modelfleet_lab import Guest, Host, agents
 from modelfleet_lab.polling import wait_until
 
 TIMEOUT = 5
-# Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt needs
-# to give up after it, and the undoing. All VMs of a host are asked at the same time.
+# Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt
+# needs to give up after it, and the undoing. All VMs of a host are asked at the same time.
 BOUND = 45
 # libvirt cuts off an agent that sent nonsense until that is started again; then it is as good as away. And what never
 # ends meets one of two limits first, that of its size or that of time.
@@ -80,7 +80,8 @@ def expect(found: dict[str, str]) -> None:
     assert {vm: code for vm, code in found.items() if code not in CODES[vm]} == {}
 
 
-def test_all_are_looked_at_in_one_run(guests: Guests, ansible: Ansible) -> None:
+@pytest.mark.usefixtures("guests")
+def test_all_are_looked_at_in_one_run(ansible: Ansible) -> None:
     start = time.monotonic()
     results = ansible.module("vm_model_mount_info", {"timeout": TIMEOUT})
     assert time.monotonic() - start < BOUND

@@ -21,7 +21,8 @@ UNIT = "srv-a\\x20b\\x2dc-100\\x25n-back\\x5cslash-\\x27q\\x22\\x24x-\\xe6\\xa8\
 def virsh(host: Host, guest: Guest, *verbs: str) -> None:
     """Take the device of a guest away under its mount, or give it back, as somebody might by hand."""
     script = """
-        [ "$2" = detach ] && virsh dumpxml "$1" | sed -n '/<filesystem/,/<.filesystem>/p' | grep -v '<address' >/tmp/fs.xml
+        filesystem='/<filesystem/,/<.filesystem>/p'
+        [ "$2" = attach ] || virsh dumpxml "$1" | sed -n "$filesystem" | grep -v '<address' >/tmp/fs.xml
         until virsh "$2-device" "$1" /tmp/fs.xml --live; do sleep 0.1; done
         [ "$2" = attach ] || while virsh dumpxml "$1" | grep -q '<filesystem'; do sleep 0.1; done
     """
