@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nInterrupted; everything that was started is stopped.", file=sys.stderr)
         return 130
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    text = f"Measured on {today}, {len(MODELS)} models in each VM.\n\n{facts}\n\n{table.full(measures)}\n"
-    if goals := table.goals(measures):
-        text += f"\n{goals}\n"
+    about = f"Measured on {today}, {len(MODELS)} models in each VM."
+    parts = (about, facts, table.full(measures), table.ratios(measures), table.goals(measures))
+    text = "\n\n".join(filter(None, parts))
     print(f"\n{text}")
     if options.profile:
         print("\n\n".join(filter(None, map(table.profile, measures))))
@@ -81,8 +81,10 @@ def _prepare() -> None:
     log = Log(places.cache() / "logs" / "bench.log")
     packages.install(log, packages.missing(lab=True))
     catalogue.OLD.ensure(log)
+    environ = {**catalogue.OLD.environ, "ANSIBLE_COLLECTIONS_PATH": str(tree.make())}
+    # What the caller has set for Ansible would bend the result.
     os.environ.clear()
-    os.environ.update(catalogue.OLD.environ, ANSIBLE_COLLECTIONS_PATH=str(tree.make()))
+    os.environ.update(environ)
 
 
 def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:

@@ -33,12 +33,19 @@ _FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Measured:
-    """What a program on the host measured of itself; `calls` has count and seconds by function of libvirt."""
+    """What a program on the host measured of itself.
+
+    Attributes:
+        seconds: how long it lived.
+        cpu: seconds of processor that it used.
+        calls: count and seconds by function of libvirt.
+        profile: name, seconds in all threads, in the main thread, and in the function itself.
+    """
 
     seconds: float
     cpu: float
     calls: dict[str, tuple[int, float]]
-    profile: list[tuple[str, float, float]]
+    profile: list[tuple[str, float, float, float]]
 
 
 class WrongResultError(Exception):

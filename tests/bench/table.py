@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure
-
 from .stage import MODELS
+from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure
 
 # What the project promises itself.
 _CONVERGE_RATIO = 1.3
@@ -40,22 +39,36 @@ def full(measures: Sequence[Measure]) -> str:
     return _markdown(_HEAD, rows)
 
 
+def ratios(measures: Sequence[Measure]) -> str:
+    """How the ways compare, where both were measured."""
+    by_key = _by_key(measures)
+    rows = []
+    for count in sorted({item.vms for item in measures}):
+        for phase in PHASES:
+            ours = by_key.get((Collection.name, phase, count))
+            bare = by_key.get((Bare.name, phase, count))
+            loop = by_key.get((Loop.name, phase, count))
+            if ours and (bare or loop):
+                to_bare = f"{ours.module / bare.module:.2f}" if bare else ""
+                to_ours = f"{loop.wall / ours.wall:.1f}" if loop else ""
+                rows.append((str(count), phase, to_bare, to_ours))
+    head = ("VMs", "phase", "collection / bare program, on the host", "loop / collection, wall")
+    return _markdown(head, rows) if rows else ""
+
+
 def goals(measures: Sequence[Measure]) -> str:
     """What the goals came to; what was not measured is not said."""
-    by_key = {(item.way, item.phase, item.vms): item for item in measures}
+    by_key = _by_key(measures)
     lines = []
     for count in sorted({item.vms for item in measures}):
         ours = by_key.get((Collection.name, FIRST, count))
         bare = by_key.get((Bare.name, FIRST, count))
-        loop = by_key.get((Loop.name, FIRST, count))
         if ours and bare:
             ratio = ours.module / bare.module
             lines.append(
                 f"First converge of {count} VMs: {ratio:.2f} times the bare program's time on the host"
                 f" (goal: at most {_CONVERGE_RATIO}, {_verdict(ratio <= _CONVERGE_RATIO)})."
             )
-        if ours and loop:
-            lines.append(f"First converge of {count} VMs: the loop takes {loop.wall / ours.wall:.1f} times as long.")
         idle = by_key.get((Collection.name, NOTHING, count))
         if idle and count * len(MODELS) == _NOTHING_MOUNTS:
             met = _verdict(idle.module < _NOTHING_SECONDS)
@@ -67,12 +80,16 @@ def goals(measures: Sequence[Measure]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _by_key(measures: Sequence[Measure]) -> dict[tuple[str, str, int], Measure]:
+    return {(item.way, item.phase, item.vms): item for item in measures}
+
+
 def _growth(measures: Sequence[Measure], phase: str) -> str:
     ours = sorted((item for item in measures if (item.way, item.phase) == (Collection.name, phase)), key=_size)
     if len(ours) < 2:
         return ""
     each = ", ".join(f"{item.module / item.vms * 1000:.0f} ms with {item.vms}" for item in ours)
-    return f"Growth, {phase}: a VM takes {each} VMs."
+    return f"Growth, {phase}: each VM takes {each}."
 
 
 def _size(measure: Measure) -> int:
@@ -88,14 +105,16 @@ def profile(measure: Measure) -> str:
     if measure.details is None:
         return ""
     found = measure.details
-    functions = [(name, f"{every:.2f}", f"{main:.2f}") for name, every, main in found.profile[:_TOP]]
+    functions = [
+        (name, f"{every:.2f}", f"{main:.2f}", f"{itself:.2f}") for name, every, main, itself in found.profile[:_TOP]
+    ]
     calls = [
         (name, str(count), f"{seconds:.2f}", f"{seconds / count * 1000:.1f}")
         for name, (count, seconds) in sorted(found.calls.items(), key=lambda item: -item[1][1])
     ]
     parts = [
         f"### {measure.way}, {measure.vms} VMs, {measure.phase}: {found.seconds:.2f} s, {found.cpu:.2f} s of processor",
-        _markdown(("function, with all it calls", "s in all threads", "s in the main thread"), functions),
+        _markdown(("function", "s with all it calls", "in the main thread", "by itself"), functions),
         _markdown(("request to libvirt", "times", "s", "ms each"), calls),
     ]
     return "\n\n".join(parts)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_run import Run
+
 from .stage import MODELS, Measured, Stage, WrongResultError, say
 
 FIRST, NOTHING, DRIFT, UNMOUNT = "first converge", "nothing to do", "one VM drifted", "full unmount"
@@ -103,11 +105,8 @@ class Loop(Way):
         commands = [result for result in _items(run) if "cmd" in result]
         seconds = sum(_seconds(result["delta"]) * result.get("attempts", 1) for result in commands)
         calls = sum(result.get("attempts", 1) for result in commands)
-        measure = Measure(
-            self.name, len(vms), phase, run.seconds, seconds, calls, len(run.output), _size(run)
-        )
-        changed = [result for result in commands if result["changed"]]
-        return measure, len(changed)
+        measure = Measure(self.name, len(vms), phase, run.seconds, seconds, calls, len(run.output), _size(run))
+        return measure, sum(map(_changed, commands))
 
 
 class Bare(Way):
@@ -129,14 +128,12 @@ class Bare(Way):
         return measure, json.loads(output)["changed"]
 
 
-WAYS: dict[str, type[Way]] = {"bare": Bare, "collection": Collection, "loop": Loop}
+WAYS: dict[str, type[Way]] = {"collection": Collection, "loop": Loop, "bare": Bare}
 
 
 def _measure(name: str, phase: str, vms: list[str], run: Run, measured: Measured) -> Measure:
     calls = sum(count for count, _seconds in measured.calls.values())
-    return Measure(
-        name, len(vms), phase, run.seconds, measured.seconds, calls, len(run.output), _size(run), measured
-    )
+    return Measure(name, len(vms), phase, run.seconds, measured.seconds, calls, len(run.output), _size(run), measured)
 
 
 def _size(run: Run) -> int:
@@ -147,6 +144,15 @@ def _items(run: Run) -> Iterable[dict[str, Any]]:
     """The results of all tasks, those of loops one by one."""
     for line in run.lines:
         yield from line["result"].get("results", [line["result"]])
+
+
+def _changed(result: dict[str, Any]) -> int:
+    """How many mounts a virsh command changed: unplugged one, or had the guest mount some."""
+    if "detach-device" in result["cmd"]:
+        return 1
+    if not result["changed"] or "attach-device" in result["cmd"]:
+        return 0
+    return len(base64.b64decode(json.loads(result["stdout"])["return"]["out-data"]).split())
 
 
 def _seconds(delta: str) -> float:

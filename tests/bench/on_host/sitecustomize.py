@@ -40,8 +40,8 @@ _LOCAL = (
     "virResetLastError",
 )
 _INTERVAL = 0.005
-# Frames of threads that wait for work or for each other say nothing.
-_IDLE = ("threading.", "thread.", "queue.", "_base.")
+# Frames that say nothing: threads that wait for work or for each other, the way to the program, and this file.
+_SILENT = frozenset(("threading", "thread", "queue", "_base", "<stdin>", "_loader", "<frozen runpy>", "sitecustomize"))
 
 _calls: collections.Counter[str] = collections.Counter()
 _seconds: collections.Counter[str] = collections.Counter()
@@ -92,6 +92,7 @@ class _Sampler(threading.Thread):
         super().__init__(daemon=True)
         self.everywhere: collections.Counter[str] = collections.Counter()
         self.main: collections.Counter[str] = collections.Counter()
+        self.itself: collections.Counter[str] = collections.Counter()
 
     def run(self) -> None:
         before = time.perf_counter()
@@ -99,21 +100,31 @@ class _Sampler(threading.Thread):
             time.sleep(_INTERVAL)
             now = time.perf_counter()
             for thread, frame in sys._current_frames().items():
-                if thread != self.ident:
-                    for function in _functions(frame):
-                        self.everywhere[function] += now - before
-                        if thread == threading.main_thread().ident:
-                            self.main[function] += now - before
+                functions = [] if thread == self.ident else _functions(frame)
+                for function in set(functions):
+                    self.everywhere[function] += now - before
+                    if thread == threading.main_thread().ident:
+                        self.main[function] += now - before
+                if functions:
+                    self.itself[functions[0]] += now - before
             before = now
 
+    def lines(self) -> list[tuple[str, float, float, float]]:
+        """The functions, those in which most time was spent first."""
+        return [(name, sum_, self.main[name], self.itself[name]) for name, sum_ in self.everywhere.copy().most_common()]
 
-def _functions(frame: FrameType | None) -> set[str]:
-    found = set()
+
+def _functions(frame: FrameType | None) -> list[str]:
+    """The functions that a thread is in, the innermost first; nothing for a thread that waits for work."""
+    found = []
     while frame is not None:
         file = os.path.basename(frame.f_code.co_filename).removesuffix(".py")
-        found.add(f"{file}.{frame.f_code.co_qualname}")
+        if file.startswith(("<frozen importlib", "<frozen zipimport")):
+            found.append("(importing)")
+        elif file not in _SILENT:
+            found.append(f"{file}.{frame.f_code.co_qualname}")
         frame = frame.f_back
-    return {function for function in found if not function.startswith(_IDLE)}
+    return found
 
 
 def _age() -> float:
@@ -133,9 +144,7 @@ def _write(path: str, sampler: _Sampler | None) -> None:
         "calls": {name: [count, _seconds[name]] for name, count in _calls.most_common()},
     }
     if sampler is not None:
-        line["profile"] = [
-            [name, seconds, sampler.main[name]] for name, seconds in sampler.everywhere.copy().most_common()
-        ]
+        line["profile"] = sampler.lines()
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
