@@ -18,6 +18,7 @@ _VERSION = re.compile(r"\d+(\.\d+)+")
 
 def describe(host: Host, kind: str) -> str:
     """The machine, and the versions of what does the work."""
+    ansible = subprocess.run(["ansible", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
     memory = Path("/proc/meminfo").read_text(encoding="utf-8").split()[1]
     lines = {
         "processors": str(len(os.sched_getaffinity(0))),
@@ -27,7 +28,7 @@ def describe(host: Host, kind: str) -> str:
         "host": f"{kind}, a container of the lab, reached over SSH",
         "libvirt": _version(host.run(["libvirtd", "--version"]).stdout),
         "QEMU": _version(host.run(["qemu-system-x86_64", "--version"]).stdout),
-        "ansible-core": _version(subprocess.run(["ansible", "--version"], capture_output=True, text=True).stdout),
+        "ansible-core": _version(ansible),
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 

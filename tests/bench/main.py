@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; everything that was started is stopped.", file=sys.stderr)
         return 130
-    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
     about = f"Measured on {today}, {len(MODELS)} models in each VM."
     parts = (about, facts, table.full(measures), table.ratios(measures), table.goals(measures))
     text = "\n\n".join(filter(None, parts))

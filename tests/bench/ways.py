@@ -113,12 +113,12 @@ class Bare(Way):
     """The limit: a program on the host that does the unavoidable calls only, in parallel."""
 
     name = "bare program"
-    _words = {FIRST: "mount", NOTHING: "look", DRIFT: "repair", UNMOUNT: "unmount"}
 
     def run(self, phase: str, vms: list[str]) -> tuple[Measure, int]:
         """Run the program over SSH."""
+        word = {FIRST: "mount", NOTHING: "look", DRIFT: "repair", UNMOUNT: "unmount"}[phase]
         began = time.monotonic()
-        output = self.stage.program("bare", self._words[phase], vms=vms)
+        output = self.stage.program("bare", word, vms=vms)
         wall = time.monotonic() - began
         measured = self.stage.measured()
         if measured is None:

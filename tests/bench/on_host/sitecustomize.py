@@ -44,7 +44,7 @@ _INTERVAL = 0.005
 _SILENT = frozenset(("threading", "thread", "queue", "_base", "<stdin>", "_loader", "<frozen runpy>", "sitecustomize"))
 
 _calls: collections.Counter[str] = collections.Counter()
-_seconds: collections.Counter[str] = collections.Counter()
+_seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 
 class _Finder:
@@ -90,9 +90,9 @@ class _Sampler(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.everywhere: collections.Counter[str] = collections.Counter()
-        self.main: collections.Counter[str] = collections.Counter()
-        self.itself: collections.Counter[str] = collections.Counter()
+        self.everywhere: collections.defaultdict[str, float] = collections.defaultdict(float)
+        self.main: collections.defaultdict[str, float] = collections.defaultdict(float)
+        self.itself: collections.defaultdict[str, float] = collections.defaultdict(float)
 
     def run(self) -> None:
         before = time.perf_counter()
@@ -111,7 +111,8 @@ class _Sampler(threading.Thread):
 
     def lines(self) -> list[tuple[str, float, float, float]]:
         """The functions, those in which most time was spent first."""
-        return [(name, sum_, self.main[name], self.itself[name]) for name, sum_ in self.everywhere.copy().most_common()]
+        ordered = sorted(self.everywhere.copy().items(), key=lambda item: -item[1])
+        return [(name, seconds, self.main[name], self.itself[name]) for name, seconds in ordered]
 
 
 def _functions(frame: FrameType | None) -> list[str]:
@@ -122,7 +123,7 @@ def _functions(frame: FrameType | None) -> list[str]:
         if file.startswith(("<frozen importlib", "<frozen zipimport")):
             found.append("(importing)")
         elif file not in _SILENT:
-            found.append(f"{file}.{frame.f_code.co_qualname}")
+            found.append(f"{file}.{getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)}")
         frame = frame.f_back
     return found
 

@@ -26,7 +26,7 @@ def there(task: agents.Task, domain: Any) -> list[str]:
     """Every model must be read right in the guest, read-only, from a device in the live and the persistent XML."""
     wanted = {f"/models/{model}/{FILE}": _checksum(Path(path, FILE)) for model, path in task["models"].items()}
     seen = agents.succeed(domain, "sha256sum", *wanted).splitlines()
-    read = dict(reversed(line.split()) for line in seen)
+    read = {path: checksum for checksum, path in (line.split() for line in seen)}
     problems = [f"{path} is {read.get(path)}" for path, checksum in wanted.items() if read.get(path) != checksum]
     read_only = [words[1] for words in _virtiofs(domain) if "ro" in words[3].split(",")]
     if sorted(read_only) != sorted(f"/models/{model}" for model in task["models"]):
