@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.profile:
         print("\n\n".join(filter(None, map(table.profile, measures))))
     elif options.save:
-        _save(_DOCUMENT, text)
+        save(_DOCUMENT, text)
     return 0
 
 
@@ -98,8 +98,8 @@ def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:
     return measures
 
 
-def _save(path: Path, text: str) -> None:
+def save(path: Path, text: str) -> None:
     """Put the result between the two marks of the document."""
     before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
     _old, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{_BEGIN}\n{text}\n\n{_END}{after}", encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .machine import IDLE
 from .stage import MODELS
 from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure
 
@@ -17,7 +18,7 @@ _NOTHING_SECONDS = 3.0
 _NOTHING_MOUNTS = 200
 _TOP = 25
 
-_HEAD = ("VMs", "phase", "way", "wall s", "on the host s", "libvirt calls", "output kB", "results kB")
+_HEAD = ("VMs", "phase", "way", "wall s", "on the host s", "processor s", "libvirt calls", "output kB", "results kB")
 
 
 def full(measures: Sequence[Measure]) -> str:
@@ -30,6 +31,7 @@ def full(measures: Sequence[Measure]) -> str:
             item.way,
             f"{item.wall:.1f}",
             f"{item.module:.1f}",
+            f"{item.processors:.1f}",
             str(item.calls),
             f"{item.output / 1000:.1f}",
             f"{item.result / 1000:.1f}",
@@ -77,6 +79,11 @@ def goals(measures: Sequence[Measure]) -> str:
                 f" (goal: below {_NOTHING_SECONDS:.0f} s, {met})."
             )
     lines += [line for phase in PHASES if (line := _growth(measures, phase))]
+    if disturbed := [item for item in measures if item.idle < IDLE]:
+        lines.append(
+            f"Disturbed: before {len(disturbed)} of {len(measures)} phases the machine was busy with other things;"
+            f" their times are too long (at worst, {1 - min(item.idle for item in disturbed):.0%} was taken)."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 

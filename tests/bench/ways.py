@@ -7,16 +7,17 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_run import Run
 
+from . import machine
 from .stage import MODELS, Measured, Stage, WrongResultError, say
 
 FIRST, NOTHING, DRIFT, UNMOUNT = "first converge", "nothing to do", "one VM drifted", "full unmount"
@@ -25,7 +26,7 @@ PHASES = (FIRST, NOTHING, DRIFT, UNMOUNT)
 _LOOP = Path(__file__).parent / "loop"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Measure:
     """One phase of one way.
 
@@ -35,6 +36,9 @@ class Measure:
         calls: requests to libvirt; for the loop, virsh commands, of which each makes several.
         output: bytes printed.
         result: bytes of the results that Ansible brought back.
+        details: what was measured on the host, where a program of its own did the work.
+        processors: seconds of processor that the host and its guests used; hardly depends on what else goes on.
+        idle: the share of the machine's processors that was idle before.
     """
 
     way: str
@@ -46,6 +50,8 @@ class Measure:
     output: int
     result: int
     details: Measured | None = None
+    processors: float = 0.0
+    idle: float = 1.0
 
 
 class Way(ABC):
@@ -66,12 +72,15 @@ class Way(ABC):
         for phase in PHASES:
             if phase == DRIFT:
                 self.stage.drift(vms[-1])
+            idle = machine.wait_idle()
+            before = self.stage.processor_seconds()
             measure, changed = self.run(phase, vms)
+            processors = self.stage.processor_seconds() - before
             say(f"{self.name}, {len(vms)} VMs, {phase}: {measure.wall:.1f} s, on the host {measure.module:.1f} s")
             if changed != expected[phase]:
                 raise WrongResultError(f"{self.name}, {phase}: {changed} mounts changed, not {expected[phase]}")
             self.stage.verify("gone" if phase == UNMOUNT else "there", vms)
-            yield measure
+            yield dataclasses.replace(measure, processors=processors, idle=idle)
 
 
 class Collection(Way):
