@@ -51,10 +51,11 @@ def ratios(measures: Sequence[Measure]) -> str:
             bare = by_key.get((Bare.name, phase, count))
             loop = by_key.get((Loop.name, phase, count))
             if ours and (bare or loop):
-                to_bare = f"{ours.module / bare.module:.2f}" if bare else ""
+                time = f"{ours.module / bare.module:.2f}" if bare else ""
+                work = f"{ours.processors / bare.processors:.2f}" if bare and bare.processors else ""
                 to_ours = f"{loop.wall / ours.wall:.1f}" if loop else ""
-                rows.append((str(count), phase, to_bare, to_ours))
-    head = ("VMs", "phase", "collection / bare program, on the host", "loop / collection, wall")
+                rows.append((str(count), phase, time, work, to_ours))
+    head = ("VMs", "phase", "collection / bare, on the host", "collection / bare, processor", "loop / collection, wall")
     return _markdown(head, rows) if rows else ""
 
 
