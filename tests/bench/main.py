@@ -32,7 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _prepare()
         with Lab.temporary(options.lab) as lab:
             stage = Stage(lab, options.kind, options.threads, options.profile)
-            stage.boot(max(options.vms))
             facts = machine.describe(stage.host, options.kind)
             measures = _measure(stage, options)
     except (AssertionError, CheckError, LabError, WrongResultError) as failure:
@@ -90,7 +89,7 @@ def _prepare() -> None:
 def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:
     measures: list[Measure] = []
     for count in options.vms:
-        vms = list(stage.guests)[:count]
+        vms = stage.boot(count)
         for name in options.ways:
             if name != "loop" or count in (options.loop_vms or options.vms):
                 measures += WAYS[name](stage).phases(vms)

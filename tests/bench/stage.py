@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from ansible_run import Ansible
 
 from checks import places
 from modelfleet_lab import Guest, Host, Lab
+
+from . import machine
 
 MODELS = {f"model-{number}": f"/srv/models/model-{number}" for number in range(1, 5)}
 DRIFTED = "model-2"
@@ -29,6 +32,9 @@ _MEASURES = f"{_THERE}/measures"
 _BOOTS_AT_ONCE = 4
 _ANSIBLE_SECONDS = 3600.0
 _FILE_BYTES = 64 << 10
+# The share of the processors that others may take before a phase is called disturbed.
+QUIET = 0.25
+_QUIET_WITHIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,21 @@ class Stage:
         """Variables for Ansible with which its modules are measured."""
         return {"ansible_python_interpreter": _INTERPRETER}
 
-    def boot(self, count: int) -> None:
-        """Start as many guests, a few at a time."""
-        self.guests = {name: self.host.guest(name) for name in (f"vm{number:02}" for number in range(1, count + 1))}
+    def boot(self, count: int) -> list[str]:
+        """Have so many guests running, started a few at a time, and return their names.
+
+        Also an idle guest takes something from the others, so that none is started before it is needed.
+        """
+        names = [f"vm{number:02}" for number in range(1, count + 1)]
+        fresh = {name: self.host.guest(name) for name in names if name not in self.guests}
+        self.guests.update(fresh)
         with ThreadPoolExecutor(_BOOTS_AT_ONCE) as pool:
-            jobs = [pool.submit(guest.up) for guest in self.guests.values()]
+            jobs = [pool.submit(guest.up) for guest in fresh.values()]
             for done, job in enumerate(as_completed(jobs), start=1):
                 job.result()
-                if done % 5 == 0 or done == count:
-                    say(f"{done} of {count} guests are up")
+                if done % 5 == 0 or done == len(jobs):
+                    say(f"{count - len(fresh) + done} of {count} guests are up")
+        return names
 
     def program(self, name: str, *words: str, vms: list[str]) -> str:
         """Run a program on the host for some VMs and return what it prints."""
@@ -110,6 +122,17 @@ class Stage:
         files = ["/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpuacct/cpuacct.usage"]
         words = self.host.run(["cat", *files], check=False).stdout.split()
         return int(words[1]) / 1e6 if "usage_usec" in words[:1] else int(words[0]) / 1e9
+
+    def wait_quiet(self) -> float:
+        """Wait a moment for others to leave the processors to us; returns the share of them that others took last."""
+        end = time.monotonic() + _QUIET_WITHIN
+        while True:
+            began, busy, ours = time.monotonic(), machine.busy_seconds(), self.processor_seconds()
+            time.sleep(1)
+            others = machine.busy_seconds() - busy - (self.processor_seconds() - ours)
+            share = max(0.0, others / machine.processors() / (time.monotonic() - began))
+            if share <= QUIET or time.monotonic() > end:
+                return share
 
     def verify(self, state: str, vms: list[str]) -> None:
         """Look for ourselves whether the models are `there` or `gone`."""

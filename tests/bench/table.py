@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .machine import IDLE
-from .stage import MODELS
+from .stage import MODELS, QUIET
 from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure
 
 # What the project promises itself.
@@ -80,10 +79,10 @@ def goals(measures: Sequence[Measure]) -> str:
                 f" (goal: below {_NOTHING_SECONDS:.0f} s, {met})."
             )
     lines += [line for phase in PHASES if (line := _growth(measures, phase))]
-    if disturbed := [item for item in measures if item.idle < IDLE]:
+    if disturbed := [item.others for item in measures if item.others > QUIET]:
         lines.append(
-            f"Disturbed: before {len(disturbed)} of {len(measures)} phases the machine was busy with other things;"
-            f" their times are too long (at worst, {1 - min(item.idle for item in disturbed):.0%} was taken)."
+            f"Disturbed: before {len(disturbed)} of {len(measures)} phases others took up to {max(disturbed):.0%}"
+            " of the processors; these times are too long."
         )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from ansible_run import Run
 
-from . import machine
 from .stage import MODELS, Measured, Stage, WrongResultError, say
 
 FIRST, NOTHING, DRIFT, UNMOUNT = "first converge", "nothing to do", "one VM drifted", "full unmount"
@@ -37,8 +36,8 @@ class Measure:
         output: bytes printed.
         result: bytes of the results that Ansible brought back.
         details: what was measured on the host, where a program of its own did the work.
-        processors: seconds of processor that the host and its guests used; hardly depends on what else goes on.
-        idle: the share of the machine's processors that was idle before.
+        processors: seconds of processor that the host and its guests used.
+        others: the share of the machine's processors that others took right before.
     """
 
     way: str
@@ -51,7 +50,7 @@ class Measure:
     result: int
     details: Measured | None = None
     processors: float = 0.0
-    idle: float = 1.0
+    others: float = 0.0
 
 
 class Way(ABC):
@@ -72,7 +71,7 @@ class Way(ABC):
         for phase in PHASES:
             if phase == DRIFT:
                 self.stage.drift(vms[-1])
-            idle = machine.wait_idle()
+            others = self.stage.wait_quiet()
             before = self.stage.processor_seconds()
             measure, changed = self.run(phase, vms)
             processors = self.stage.processor_seconds() - before
@@ -80,7 +79,7 @@ class Way(ABC):
             if changed != expected[phase]:
                 raise WrongResultError(f"{self.name}, {phase}: {changed} mounts changed, not {expected[phase]}")
             self.stage.verify("gone" if phase == UNMOUNT else "there", vms)
-            yield dataclasses.replace(measure, processors=processors, idle=idle)
+            yield dataclasses.replace(measure, processors=processors, others=others)
 
 
 class Collection(Way):
