@@ -16,7 +16,7 @@ from modelfleet_lab import Host
 _VERSION = re.compile(r"\d+(\.\d+)+")
 
 
-def describe(host: Host, kind: str) -> str:
+def describe(host: Host) -> str:
     """The machine, and the versions of what does the work."""
     ansible = subprocess.run(["ansible", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
     memory = Path("/proc/meminfo").read_text(encoding="utf-8").split()[1]
@@ -25,7 +25,7 @@ def describe(host: Host, kind: str) -> str:
         "memory": f"{int(memory) / (1 << 20):.0f} GiB",
         "kernel": f"Linux {_version(os.uname().release)}",
         "virtual machines": "software emulation (TCG), 1 processor each",
-        "host": f"{kind}, a container of the lab, reached over SSH",
+        "host": f"{host.kind}, a container of the lab, reached over SSH",
         "libvirt": _version(host.run(["libvirtd", "--version"]).stdout),
         "QEMU": _version(host.run(["qemu-system-x86_64", "--version"]).stdout),
         "ansible-core": _version(ansible),

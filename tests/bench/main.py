@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _prepare()
         with Lab.temporary(options.lab) as lab:
-            stage = Stage(lab, options.kind, options.threads, options.profile)
-            facts = machine.describe(stage.host, options.kind)
+            stage = Stage(lab, options.threads, options.profile)
+            facts = machine.describe(stage.host)
             measures = _measure(stage, options)
     except (AssertionError, CheckError, LabError, WrongResultError) as failure:
         print(f"\nThe benchmark failed: {failure}", file=sys.stderr)
@@ -60,7 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="of the bare program (8)")
     parser.add_argument("--profile", action="store_true", help="also print where the time on the host goes")
     parser.add_argument("--save", action="store_true", help=f"write the result into {_DOCUMENT.name}")
-    parser.add_argument("--kind", default="debian13", help="kind of the host (debian13)")
     parser.add_argument("--lab", default="bench", help="name of the lab (bench)")
     return parser
 
