@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _prepare()
         with Lab.temporary(options.lab) as lab:
-            stage = Stage(lab, options.threads, options.profile)
+            stage = Stage(lab, options.threads, options.patience, options.profile)
             facts = machine.describe(stage.host)
             measures = _measure(stage, options)
     except (AssertionError, CheckError, LabError, WrongResultError) as failure:
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loop-vms", type=_counts, metavar="N,N", help="sizes for the loop, if others: it is slow")
     parser.add_argument("--ways", type=_ways, default=list(WAYS), metavar="WAY,WAY", help=f"of {', '.join(WAYS)}")
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="of the bare program (8)")
+    parser.add_argument(
+        "--patience", type=float, default=30, metavar="S", help="seconds to wait for a quiet machine (30)"
+    )
     parser.add_argument("--profile", action="store_true", help="also print where the time on the host goes")
     parser.add_argument("--save", action="store_true", help=f"write the result into {_DOCUMENT.name}")
     parser.add_argument("--lab", default="bench", help="name of the lab (bench)")

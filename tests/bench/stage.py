@@ -36,7 +36,6 @@ _ANSIBLE_SECONDS = 3600.0
 _FILE_BYTES = 64 << 10
 # The share of the processors that others may take before a phase is called disturbed.
 QUIET = 0.25
-_QUIET_WITHIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,12 @@ class WrongResultError(Exception):
 class Stage:
     """The host and its running guests, named `vm01` and so on."""
 
-    def __init__(self, lab: Lab, threads: int, profile: bool) -> None:
+    def __init__(self, lab: Lab, threads: int, patience: float, profile: bool) -> None:
         self.host: Host = lab.up({"kvm1": _KIND})["kvm1"]
         self.ansible = Ansible(lab.inventory_path(), timeout=_ANSIBLE_SECONDS)
         self.guests: dict[str, Guest] = {}
         self._threads = threads
+        self._patience = patience
         self._put_programs(profile)
         for path in MODELS.values():
             self.host.write(f"{path}/weights.bin", os.urandom(_FILE_BYTES))
@@ -126,7 +126,7 @@ class Stage:
 
     def wait_quiet(self) -> float:
         """Wait a moment for others to leave the processors to us; returns the share of them that others took last."""
-        end = time.monotonic() + _QUIET_WITHIN
+        end = time.monotonic() + self._patience
         while True:
             began, busy, ours = time.monotonic(), machine.busy_seconds(), self.processor_seconds()
             time.sleep(1)

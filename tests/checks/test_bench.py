@@ -44,6 +44,12 @@ def test_goal_of_nothing_to_do_is_about_two_hundred_mounts(seconds: float, verdi
     assert table.goals([_measure("collection", 25, NOTHING, seconds)]) == ""
 
 
+def test_goals_are_not_judged_when_others_disturbed() -> None:
+    measures = [_measure("collection", 10, FIRST, 2), _measure("bare program", 10, FIRST, 9, others=0.5)]
+    assert "not judged" in table.goals(measures)
+    assert "not judged" in table.goals([_measure("collection", 50, NOTHING, 1, others=0.5)])
+
+
 def test_growth_is_time_for_each_vm() -> None:
     measures = [_measure("collection", 10, DRIFT, 1), _measure("collection", 50, DRIFT, 4)]
     assert table.goals(measures) == "- Growth, one VM drifted: each VM takes 100 ms with 10, 80 ms with 50."
