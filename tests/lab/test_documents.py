@@ -45,8 +45,7 @@ def world(prepared: dict[str, Host]) -> Iterator[None]:
 def test_tasks_of_the_page_about_mounts(ansible: Ansible) -> None:
     shown = tasks("mounts.md")
     assert len(shown) >= 7
-    ran = ansible.play(shown)
-    for results in ran.values():
+    for results in ansible.play(shown).results.values():
         assert len(results) == len(shown)
         assert all(result["changed"] for result in results)
         assert results[-1]["mounts"][0]["mount_lines"]["command"].startswith("mkdir -p /models/qwen3-tiny && mount")
