@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_run import Ansible
+from ansible_run import Ansible, Result
 from engine import Engine
 from fleet import checksum, guest_checksum, leftovers
 
@@ -69,7 +69,7 @@ def around(guests: Guests, hosts: dict[str, Host]) -> dict[str, dict[str, object
     }
 
 
-def codes(result: dict) -> dict[str, str]:
+def codes(result: Result) -> dict[str, str]:
     """The code of each VM's error, of those that have one."""
     return {mount["vm"]: mount["error"]["error_code"] for mount in result["mounts"] if mount["error"]}
 
