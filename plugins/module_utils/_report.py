@@ -31,12 +31,12 @@ def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[di
     """The C(mounts) of a result, in the order of the entries.
 
     Args:
-        only_changed: leave out what is as it was and has nothing due.
+        only_changed: leave out what is as it was.
     """
     shown = [_mount(outcome) for outcome in outcomes]
     if not only_changed:
         return shown
-    return [mount for mount in shown if mount["changed"] or mount["error"] or mount["due"]]
+    return [mount for mount in shown if mount["changed"] or mount["error"]]
 
 
 def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
