@@ -259,13 +259,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "vm_state": Entry(
         "The VM is in a state in which this cannot be done",
-        "A VM must be running or shut off for its mounts to be changed.",
+        "A VM must be running or shut off for its mounts to be changed, and running to be restarted.",
         "Resume, start or stop the VM, then run again.",
     ),
     "vm_transient": Entry(
         "The VM is transient",
         "A VM without a persistent definition has nothing that a preparation could be kept in.",
-        "Define the VM in libvirt (virsh define), or prepare the XML that it is created from.",
+        "Define the VM in libvirt with virsh define, or prepare the XML that it is created from.",
     ),
 }
 
