@@ -190,15 +190,18 @@ class Vm:
                 return ET.fromstring(self._domain.managedSaveGetXMLDesc(0))
             return None
 
-    def shut_down(self, deadline: float) -> None:
-        """Ask the guest to shut down, by its agent or by ACPI, and wait until it is off.
+    def shut_down(self, deadline: float, by_agent: bool) -> None:
+        """Ask the guest to shut down and wait until it is off.
+
+        Args:
+            by_agent: ask the agent first; libvirt waits a minute for one that is silent before it turns to ACPI.
 
         Raises:
             ModelfleetError: C(restart_timeout).
         """
         end = time.monotonic() + deadline
         with self._errors():
-            self._domain.shutdown()
+            self._domain.shutdownFlags(0 if by_agent else libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         while self.active():
             if time.monotonic() > end:
                 raise ModelfleetError(

@@ -15,13 +15,15 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _converge, _devices, _domain, _locks, _vm_definition
+from . import _agents, _devices, _domain, _locks, _vm_definition
 from ._errors import ModelfleetError, internal
 
 # Steps, beside those of _vm_definition.
 SHUT_DOWN = "shut_down"
 START = "start"
 
+# libvirtd serves five requests of one connection at a time, and guests that boot need the host's processors.
+_VMS_AT_ONCE = 4
 # What libvirt adds by itself can take a port that was meant for a model.
 _ROUNDS = 3
 
@@ -81,7 +83,6 @@ class Outcome:
 
 def prepare(host: _domain.Host, request: Request) -> list[Outcome]:
     """Prepare VMs, or only say what is due; in the order in which they were named. One's failure leaves the others."""
-    wish = _vm_definition.wanted(request.ports, request.agent, host.version)
     found: dict[str, t.Union[_domain.Vm, Outcome]] = {}
     for name in request.vms:
         try:
@@ -89,84 +90,97 @@ def prepare(host: _domain.Host, request: Request) -> list[Outcome]:
             found.setdefault(vm.uuid, vm)
         except ModelfleetError as problem:
             found[name] = Outcome(name, error=problem)
-    with concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
-        return list(pool.map(lambda item: _isolated(item, wish, request), found.values()))
+    run = _Run(host, request)
+    with concurrent.futures.ThreadPoolExecutor(_VMS_AT_ONCE) as pool:
+        return list(pool.map(lambda item: item if isinstance(item, Outcome) else run.isolated(item), found.values()))
 
 
-def _isolated(item: t.Union[_domain.Vm, Outcome], wish: _vm_definition.Wanted, request: Request) -> Outcome:
-    if isinstance(item, Outcome):
-        return item
-    outcome = Outcome(item.name, item.uuid)
-    try:
-        with contextlib.ExitStack() as stack:
-            if not request.check_mode:
-                stack.enter_context(_locks.held([_locks.vm(item.uuid)], request.deadline))
-            _one_vm(item, wish, request, outcome)
-    except Exception as unexpected:  # whatever it is, it stays with this VM
-        outcome.error = internal(unexpected, f"VM {item}")
-    return outcome
+class _Run:
+    """What a task asks for, done to one VM after another."""
 
+    def __init__(self, host: _domain.Host, request: Request) -> None:
+        self._request = request
+        self._wish = _vm_definition.wanted(request.ports, request.agent, host.version)
+        self._agents = _agents.Agents(host.uri)
 
-def _one_vm(vm: _domain.Vm, wish: _vm_definition.Wanted, request: Request, outcome: Outcome) -> None:
-    outcome.state = vm.state()
-    if not vm.persistent():
-        raise ModelfleetError("vm_transient", f"VM {vm} has no persistent definition", vm=vm.name)
-    definition = _vm_definition.read(vm.definition())
-    running = vm.running_xml()
-    outcome.persistent = _layer(definition, wish)
-    outcome.running = None if running is None else _layer(running, wish)
-    outcome.lacking = _lacking(outcome.running)
-    prepared, due = _vm_definition.prepare(definition, wish)
-    if due and not request.check_mode:
-        vm.define(_vm_definition.write(prepared))
-    outcome.changes = due
-    if due and not request.check_mode:
-        _complete(vm, wish)
-    # One that is off with a managed save goes on with its old XML; nobody asked for it to be started.
-    if request.restart and outcome.lacking and outcome.state != "shutoff":
-        _restart(vm, wish, request, outcome)
+    def isolated(self, vm: _domain.Vm) -> Outcome:
+        """What becomes of one VM, whatever happens."""
+        outcome = Outcome(vm.name, vm.uuid)
+        try:
+            with contextlib.ExitStack() as stack:
+                if not self._request.check_mode:
+                    stack.enter_context(_locks.held([_locks.vm(vm.uuid)], self._request.deadline))
+                self._prepare(vm, outcome)
+        except Exception as unexpected:
+            outcome.error = internal(unexpected, f"VM {vm}")
+        return outcome
 
+    def _prepare(self, vm: _domain.Vm, outcome: Outcome) -> None:
+        outcome.state = vm.state()
+        if not vm.persistent():
+            raise ModelfleetError("vm_transient", f"VM {vm} has no persistent definition", vm=vm.name)
+        definition = _vm_definition.read(vm.definition())
+        outcome.persistent = self._layer(definition)
+        outcome.running = self._running(vm)
+        outcome.lacking = _lacking(outcome.running)
+        prepared, due = _vm_definition.prepare(definition, self._wish)
+        if due and not self._request.check_mode:
+            vm.define(_vm_definition.write(prepared))
+        outcome.changes = due
+        if due and not self._request.check_mode:
+            self._complete(vm)
+        # One that is off with a managed save goes on with its old XML; nobody asked for it to be started.
+        if self._request.restart and outcome.lacking and outcome.state != "shutoff":
+            self._restart(vm, outcome)
 
-def _layer(root: ET.Element, wish: _vm_definition.Wanted) -> Layer:
-    return Layer(_vm_definition.enough(root, wish), _devices.model_ports(root))
+    def _layer(self, root: ET.Element) -> Layer:
+        return Layer(_vm_definition.enough(root, self._wish), _devices.model_ports(root))
+
+    def _running(self, vm: _domain.Vm) -> t.Optional[Layer]:
+        root = vm.running_xml()
+        return None if root is None else self._layer(root)
+
+    def _complete(self, vm: _domain.Vm) -> None:
+        """See to it that the definition has everything, with what libvirt has added to it."""
+        for rounds_left in reversed(range(_ROUNDS)):
+            prepared, missing = _vm_definition.prepare(_vm_definition.read(vm.definition()), self._wish)
+            if not missing:
+                return
+            if rounds_left:
+                vm.define(_vm_definition.write(prepared))
+        raise ModelfleetError(
+            "define_failed",
+            f"VM {vm}: libvirt took its XML, but not all of it: {missing[0].what}",
+            vm=vm.name,
+            missing=[change.action for change in missing],
+        )
+
+    def _restart(self, vm: _domain.Vm, outcome: Outcome) -> None:
+        """Stop and start: a reboot of the guest would stay in the same QEMU, with the old XML."""
+        if outcome.state not in ("running", "blocked"):
+            raise ModelfleetError(
+                "vm_state", f"VM {vm} is {outcome.state}, so its guest cannot shut down for the restart", vm=vm.name
+            )
+        if self._request.check_mode:
+            outcome.restart, outcome.lacking = [SHUT_DOWN, START], []
+            return
+        vm.shut_down(self._request.deadline, by_agent=self._agent_answers(vm))
+        outcome.restart, outcome.lacking, outcome.state = [SHUT_DOWN], [], "shutoff"
+        vm.start()
+        outcome.restart.append(START)
+        outcome.state = vm.state()
+        outcome.lacking = _lacking(self._running(vm))
+
+    def _agent_answers(self, vm: _domain.Vm) -> bool:
+        try:
+            self._agents.ask(vm, "guest-ping", {}, self._request.deadline)
+        except ModelfleetError:
+            return False
+        return True
 
 
 def _lacking(layer: t.Optional[Layer]) -> list[str]:
     return [] if layer is None else layer.enough.lacking
-
-
-def _complete(vm: _domain.Vm, wish: _vm_definition.Wanted) -> None:
-    """See to it that the definition has everything, with what libvirt has added to it."""
-    for rounds_left in reversed(range(_ROUNDS)):
-        prepared, missing = _vm_definition.prepare(_vm_definition.read(vm.definition()), wish)
-        if not missing:
-            return
-        if rounds_left:
-            vm.define(_vm_definition.write(prepared))
-    raise ModelfleetError(
-        "define_failed",
-        f"VM {vm}: libvirt took its XML, but not all of it: {missing[0].what}",
-        vm=vm.name,
-        missing=[change.action for change in missing],
-    )
-
-
-def _restart(vm: _domain.Vm, wish: _vm_definition.Wanted, request: Request, outcome: Outcome) -> None:
-    """Stop and start: a reboot of the guest would stay in the same QEMU, with the old XML."""
-    if outcome.state not in ("running", "blocked"):
-        raise ModelfleetError(
-            "vm_state", f"VM {vm} is {outcome.state}, so its guest cannot shut down for the restart", vm=vm.name
-        )
-    if request.check_mode:
-        outcome.restart, outcome.lacking = [SHUT_DOWN, START], []
-        return
-    vm.shut_down(request.deadline)
-    outcome.restart, outcome.lacking, outcome.state = [SHUT_DOWN], [], "shutoff"
-    vm.start()
-    outcome.restart.append(START)
-    outcome.state = vm.state()
-    running = vm.running_xml()
-    outcome.lacking = [] if running is None else _lacking(_layer(running, wish))
 
 
 def report(outcomes: t.Iterable[Outcome]) -> list[dict[str, t.Any]]:

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _locks, _vm_prepare
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _agents, _domain, _locks, _vm_prepare
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit.definitions import (
     AGENT,
@@ -61,9 +61,9 @@ class FakeVm:
         if "nothing taken" not in self.fail:
             self.text = taken_by_libvirt(text)
 
-    def shut_down(self, deadline):
+    def shut_down(self, deadline, by_agent):
         self._do("shut_down")
-        assert deadline == 7.0
+        self.asked = (deadline, by_agent)
         self.now = "shutoff"
 
     def start(self):
@@ -79,6 +79,7 @@ class FakeVm:
 
 class FakeHost:
     version = 11_003_000
+    uri = "qemu:///system"
 
     def __init__(self, *vms, version=None):
         self.vms = {name: vm for vm in vms for name in (vm.name, vm.uuid)}
@@ -95,6 +96,24 @@ def locks(monkeypatch, tmp_path):
     held = _locks.held
     monkeypatch.setattr(_locks, "held", lambda names, deadline: held(names, deadline, str(tmp_path)))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch):
+    """The VMs whose agents do not answer."""
+    silent = set()
+
+    class Agents:
+        def __init__(self, uri):
+            assert uri == FakeHost.uri
+
+        def ask(self, vm, command, _arguments, deadline):
+            assert (command, deadline) == ("guest-ping", 7.0)
+            if vm.name in silent:
+                raise ModelfleetError("agent_unavailable", f"VM {vm}: silent", vm=vm.name)
+
+    monkeypatch.setattr(_agents, "Agents", Agents)
+    return silent
 
 
 def prepare(*vms, version=None, names=None, **how):
@@ -160,6 +179,13 @@ def test_a_restart_when_it_is_due():
     assert (result["restart_required"], result["restart_reasons"], result["vm_state"]) == (False, [], "running")
     again = one(vm, restart=True)
     assert (again["changed"], vm.done) == (False, ["define", "shut_down", "start"])
+
+
+def test_an_agent_that_is_silent_is_not_asked_to_shut_the_guest_down(silent):
+    silent.add("b")
+    vms = [FakeVm("a", BARE), FakeVm("b", BARE)]
+    prepare(*vms, restart=True)
+    assert [vm.asked for vm in vms] == [(7.0, True), (7.0, False)]
 
 
 def test_a_restart_is_not_believed_but_looked_at(monkeypatch):
@@ -339,15 +365,15 @@ class Domain:
         self.called = []
         # The names are libvirt's.
         bindings = {"UUIDString": lambda: "uuid", "name": lambda: "a", "isActive": self._active}
-        calls = {what: lambda what=what: self._call(what) for what in ("shutdown", "create")}
+        calls = {"create": lambda: self._call("create"), "shutdownFlags": lambda flags: self._call("shutdown", flags)}
         vars(self).update(bindings, **calls)
 
     def _active(self):
         self.asked += 1
         return self.asked <= self.ends_after
 
-    def _call(self, what):
-        self.called.append(what)
+    def _call(self, what, *arguments):
+        self.called.append((what, *arguments))
         if what in self.fails:
             raise _domain.libvirt.libvirtError("refused")
 
@@ -355,18 +381,20 @@ class Domain:
 @pytest.fixture(autouse=True)
 def libvirt(monkeypatch):
     error = type("Error", (Exception,), {"get_error_code": lambda self: 1})
-    monkeypatch.setattr(_domain, "libvirt", types.SimpleNamespace(VIR_ERR_NO_DOMAIN=42, libvirtError=error))
+    names = {"libvirtError": error, "VIR_ERR_NO_DOMAIN": 42, "VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN": 1}
+    monkeypatch.setattr(_domain, "libvirt", types.SimpleNamespace(**names))
 
 
-def test_a_shutdown_is_asked_for_once_and_waited_for():
+@pytest.mark.parametrize(("by_agent", "flags"), [(True, 0), (False, 1)])
+def test_a_shutdown_is_asked_for_once_and_waited_for(by_agent, flags):
     domain = Domain(ends_after=2)
-    _domain.Vm(domain, 0).shut_down(5)
-    assert (domain.called, domain.asked) == (["shutdown"], 3)
+    _domain.Vm(domain, 0).shut_down(5, by_agent)
+    assert (domain.called, domain.asked) == ([("shutdown", flags)], 3)
 
 
 def test_a_shutdown_is_not_waited_for_without_end():
     with pytest.raises(ModelfleetError) as caught:
-        _domain.Vm(Domain(ends_after=1000), 0).shut_down(0)
+        _domain.Vm(Domain(ends_after=1000), 0).shut_down(0, by_agent=True)
     assert caught.value.code == "restart_timeout"
 
 
@@ -379,4 +407,4 @@ def test_a_vm_that_is_not_started():
 def test_a_vm_that_somebody_else_has_started_runs_and_that_is_enough():
     domain = Domain(ends_after=1, fails=["create"])
     _domain.Vm(domain, 0).start()
-    assert domain.called == ["create"]
+    assert domain.called == [("create",)]
