@@ -10,6 +10,8 @@ from typing import Any
 from conftest import Guests
 from fleet import Fleet, checksum, guest_checksum
 
+from modelfleet_lab import Guest, Host
+
 GONE = ["record", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source", "forget_record"]
 
 
@@ -19,17 +21,21 @@ def entry(vm: str, model: str, **options: Any) -> dict[str, Any]:
 
 def converge(fleet: Fleet, mounts: list[dict[str, Any]], **options: Any) -> list[tuple[str, ...]]:
     """Converge a list on all hosts, in check mode, in earnest, and again: who changed, the same in the first two."""
+    arguments = {"mounts": mounts, **options}
+    tasks = [
+        {"name": "converge", "modelfleet.kvm.vm_model_mount": arguments, "check_mode": check}
+        for check in (True, False, False)
+    ]
     told = []
-    for check in (True, False, False):
-        results = fleet.ansible.module("vm_model_mount", {"mounts": mounts, **options}, check=check)
+    for results in fleet.ansible.play(tasks).results.values():
         seen = [
             [(mount["vm"], mount["model"], mount["origin"]) for mount in result["mounts"] if mount["changed"]]
-            for result in results.values()
+            for result in results
         ]
-        assert seen[0] == seen[1], "both hosts"
+        assert seen[0] == seen[1], "check mode tells what a run does"
+        assert seen[2] == [], "a second run changes nothing"
         told.append(seen[0])
-    assert told[0] == told[1], "check mode tells what a run does"
-    assert told[2] == [], "a second run changes nothing"
+    assert told[0] == told[1], "both hosts"
     return told[0]
 
 
@@ -123,6 +129,11 @@ def test_paused_vm_is_refused_and_another_vm_is_not_delayed(fleet: Fleet, guests
     fleet.unmount()
 
 
+def both_descriptions(host: Host, guest: Guest) -> str:
+    """The XML of a VM, live and persistent."""
+    return "".join(host.run(["virsh", "dumpxml", guest.name, *how]).stdout for how in ([], ["--inactive"]))
+
+
 def test_records_of_a_newer_release_are_kept_and_not_rewritten(fleet: Fleet) -> None:
     fleet.spoil()
     fleet.mount()
@@ -133,14 +144,13 @@ def test_records_of_a_newer_release_are_kept_and_not_rewritten(fleet: Fleet) -> 
             newer='s/schema_version="1"/schema_version="2" lease="7"/'
             virsh metadata "$1" urn:modelfleet:kvm | sed "$newer" > /tmp/records
             virsh metadata "$1" urn:modelfleet:kvm --key modelfleet --live --config --set "$(cat /tmp/records)"
-            virsh dumpxml "$1"; virsh dumpxml --inactive "$1"
         """
-        newer[name] = host.run(["sh", "-ec", script, "sh", guest.name]).stdout.split("\n", 1)[1]
+        host.run(["sh", "-ec", script, "sh", guest.name])
+        newer[name] = both_descriptions(host, guest)
         assert newer[name].count('lease="7"') + newer[name].count("lease='7'") == 2
     for results in (fleet.mount(ok=False), fleet.mount("acme/embed.v2", ok=False), fleet.unmount(ok=False)):
         assert {result["error_code"] for result in results.values()} == {"record_conflict"}
     for result in fleet.ansible.module("vm_model_mount_info", {"vms": [fleet.vm]}).values():
         assert [problem["error_code"] for problem in result["errors"]] == ["record_conflict"]
     for name, guest in fleet.guests.items():
-        shown = 'virsh dumpxml "$1"; virsh dumpxml --inactive "$1"'
-        assert fleet.hosts[name].run(["sh", "-ec", shown, "sh", guest.name]).stdout == newer[name]
+        assert both_descriptions(fleet.hosts[name], guest) == newer[name]
