@@ -210,7 +210,7 @@ def test_a_vm_that_is_off_is_not_started(text):
 @pytest.mark.parametrize("restart", [True, False])
 @pytest.mark.parametrize("text", [BARE, ABLE])
 def test_check_mode_predicts_and_does_nothing(state, restart, text):
-    vm, twin = (FakeVm("a", text, state) for _ in range(2))
+    vm, twin = (FakeVm("a", text, state) for _number in range(2))
     predicted, result = one(vm, restart=restart, check_mode=True), one(twin, restart=restart)
     assert vm.done == []
     assert predicted == result
