@@ -19,7 +19,7 @@ def entry(vm: str, model: str, **options: Any) -> dict[str, Any]:
     return {"vm": vm, "model": model, "model_center": "zoo", **options}
 
 
-def converge(fleet: Fleet, mounts: list[dict[str, Any]], **options: Any) -> list[tuple[str, ...]]:
+def converge(fleet: Fleet, mounts: list[dict[str, Any]], **options: Any) -> list[tuple[str, str, str]]:
     """Converge a list on all hosts, in check mode, in earnest, and again: who changed, the same in the first two."""
     arguments = {"mounts": mounts, **options}
     tasks = [
