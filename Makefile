@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 
 .DEFAULT_GOAL := help
-.PHONY: help test checks list format docs pins tree lab demo clean
+.PHONY: help test checks list format docs pins tree lab demo bench clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ lab: ## Work with the lab's hosts and guests, for example: make lab ARGS="--help
 
 demo: ## Show the main job on a real host and a real virtual machine
 	@tests/demo/run
+
+bench: ## Measure the collection beside other ways, for example: make bench ARGS="--vms 10,25,50"
+	@tests/bench/run $(ARGS)
 
 clean: ## Remove everything that was made outside the sources
 	@$(CHECKS) clean

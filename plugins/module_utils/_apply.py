@@ -268,16 +268,14 @@ class _Run:
     # The guest
 
     def _mount(self, records: tuple[_records.Record, ...]) -> None:
-        self._guest.mount([(record.tag, record.mount_path) for record in records])
-        for record in records:
-            undo = functools.partial(self._guest.unmount, record.tag, record.mount_path)
-            self._undo.append((_steps.MOUNT, undo))
+        mounts = [(record.tag, record.mount_path) for record in records]
+        self._guest.mount(mounts)
+        self._undo.append((_steps.MOUNT, functools.partial(self._guest.unmount, mounts)))
 
     def _unmount(self, records: tuple[_records.Record, ...]) -> None:
-        for record in records:
-            self._guest.unmount(record.tag, record.mount_path, self._options.force)
-            undo = functools.partial(self._guest.mount, [(record.tag, record.mount_path)])
-            self._undo.append((_steps.UNMOUNT, undo))
+        mounts = [(record.tag, record.mount_path) for record in records]
+        self._guest.unmount(mounts, self._options.force)
+        self._undo.append((_steps.UNMOUNT, functools.partial(self._guest.mount, mounts)))
 
     def _remount(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:

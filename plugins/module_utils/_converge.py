@@ -158,12 +158,13 @@ class _Run:
         """Plan and apply all mounts of one VM, as one transaction."""
         guest = _guest.Guest(vm.name, functools.partial(self._agents.ask, vm), self._request.deadline)
         seen, plans, failure = self._planned(host, view, guest)
-        if not _due(plans) or self._request.terms.check_mode:
+        # A failure may be the half of another run's work, so it counts only once that run cannot be at work.
+        if self._request.terms.check_mode or (failure is None and not _due(plans)):
             return self._outcomes(plans, _apply.Done(seen.records, failure), seen)
         centers = {plan.after.model_center_name for plan in _each(plans) if plan.after}
         with _locks.held([_locks.vm(vm.uuid)], self._request.deadline, shared=map(_locks.center, centers)):
             now = _observed.observe_vm(vm)
-            if now != view:
+            if not now.says_the_same(view):
                 # Another run was here meanwhile, or the VM was started or stopped.
                 host = self.look({vm.uuid: now})
                 seen, plans, failure = self._planned(host, now, guest)
@@ -179,7 +180,8 @@ class _Run:
         entries, terms = self._scope.entries[view.uuid], self._request.terms
         view = _guest_view.for_run(host, view, guest, [mount for _index, mount in entries], terms)
         plans = _plan.plan_vm(host, view, entries, terms)
-        failure = next((plan.error for plan in _each(plans) if plan.error and plan.origin == _steps.LISTED), None)
+        asked_for = [plan for plan in _each(plans) if plan.origin in (_steps.LISTED, _steps.PURGED)]
+        failure = next((plan.error for plan in asked_for if plan.error), None)
         failure = failure or _refusals.too_few_ports(view, _each(plans))
         if failure is None and any(action in _steps.IN_GUEST for plan in _each(plans) for action in plan.actions):
             try:

@@ -15,6 +15,8 @@ import xml.etree.ElementTree as ET
 from . import _identity
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+# Where the PCIe root ports stand in the XML.
+ROOT_PORTS = "devices/controller[@type='pci'][@model='pcie-root-port']"
 # A request of virtiofs is as large as the queue allows: 1 MiB with 1024 descriptors, 453 KiB with QEMU's 128.
 _QUEUE = "1024"
 
@@ -111,13 +113,38 @@ def _shared_memory(root: ET.Element) -> bool:
     return all(cell.get("memAccess", "shared" if default else "") == "shared" for cell in cells) if cells else default
 
 
+def model_ports(root: ET.Element) -> t.Optional[int]:
+    """How many models a VM has room for: its root ports that are free or have a device of ours.
+
+    None for machine types whose devices need no PCIe root port.
+    """
+    return _ports_without(root, lambda device: not _is_ours(device))
+
+
 def _free_ports(root: ET.Element) -> t.Optional[int]:
-    machine = root.find("os/type")
-    if machine is None or not any(word in machine.get("machine", "") for word in ("q35", "virt")):
+    return _ports_without(root, lambda _device: True)
+
+
+def _ports_without(root: ET.Element, counts: t.Callable[[ET.Element], bool]) -> t.Optional[int]:
+    """The root ports, fit for plugging, that no device that counts is on."""
+    if not _has_root_ports(root):
         return None
-    used = {address.get("bus") for address in root.findall("devices/*/address[@type='pci']")}
-    ports = root.findall("devices/controller[@type='pci'][@model='pcie-root-port']")
+    devices = filter(counts, root.findall("devices/*"))
+    used = {address.get("bus") for device in devices for address in device.findall("address[@type='pci']")}
+    ports = root.findall(ROOT_PORTS)
     return sum(1 for port in ports if f"{int(port.get('index', '0')):#04x}" not in used and _hotpluggable(port))
+
+
+def _has_root_ports(root: ET.Element) -> bool:
+    # Not all that have the word in their names: s390x' machines are called s390-ccw-virtio-7.2.
+    found = root.find("os/type")
+    machine = "" if found is None else found.get("machine", "")
+    return "q35" in machine or machine == "virt" or machine.startswith("virt-")
+
+
+def _is_ours(device: ET.Element) -> bool:
+    alias = device.find("alias")
+    return alias is not None and alias.get("name", "").startswith(_identity.ALIAS_PREFIX)
 
 
 def _hotpluggable(port: ET.Element) -> bool:

@@ -162,6 +162,65 @@ class Vm:
                 raise self._failure("vm_not_found", problem) from None
             raise self._failure("libvirt_error", problem) from None
 
+    # Its definition, and a restart with it
+
+    def definition(self) -> str:
+        """The persistent XML, with the passwords that libvirt otherwise leaves out and a new definition would lose."""
+        with self._errors():
+            text: str = self._domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+            return text
+
+    def define(self, definition: str) -> None:
+        """Replace the persistent XML.
+
+        Raises:
+            ModelfleetError: C(define_failed).
+        """
+        try:
+            self._domain.connect().defineXML(definition)
+        except libvirt.libvirtError as problem:
+            raise self._failure("define_failed", problem) from None
+
+    def running_xml(self) -> t.Optional[ET.Element]:
+        """The XML that it runs with, or goes on with from its managed save; None if it starts with the persistent."""
+        with self._errors():
+            if self._domain.isActive():
+                return ET.fromstring(self._domain.XMLDesc(0))
+            if self._domain.hasManagedSaveImage(0):
+                return ET.fromstring(self._domain.managedSaveGetXMLDesc(0))
+            return None
+
+    def shut_down(self, deadline: float, by_agent: bool) -> None:
+        """Ask the guest to shut down and wait until it is off.
+
+        Args:
+            by_agent: ask the agent first; libvirt waits a minute for one that is silent before it turns to ACPI.
+
+        Raises:
+            ModelfleetError: C(restart_timeout).
+        """
+        end = time.monotonic() + deadline
+        with self._errors():
+            self._domain.shutdownFlags(0 if by_agent else libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        while self.active():
+            if time.monotonic() > end:
+                raise ModelfleetError(
+                    "restart_timeout", f"VM {self}: its guest has not shut down after {deadline:.0f} s", vm=self.name
+                )
+            time.sleep(_POLL)
+
+    def start(self) -> None:
+        """Start it, unless somebody else has meanwhile.
+
+        Raises:
+            ModelfleetError: C(restart_failed).
+        """
+        try:
+            self._domain.create()
+        except libvirt.libvirtError as problem:
+            if not self.active():
+                raise self._failure("restart_failed", problem) from None
+
 
 def connect(uri: str) -> t.Any:
     """A connection to libvirt.

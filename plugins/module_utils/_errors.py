@@ -65,6 +65,11 @@ CATALOGUE: dict[str, Entry] = {
         "No mount unit of this collection carries the name.",
         "Define it with modelfleet.kvm.model_center_mount first, or correct the name.",
     ),
+    "define_failed": Entry(
+        "The VM's XML could not be changed",
+        "libvirt refused the new definition of the VM, or took it without all that it needs.",
+        "Read the message of libvirt in the details; the VM has the definition that libvirt accepted last.",
+    ),
     "detach_failed": Entry(
         "The virtiofs device could not be detached",
         "libvirt or QEMU refused to remove the device.",
@@ -145,7 +150,7 @@ CATALOGUE: dict[str, Entry] = {
     "libvirt_restarted": Entry(
         "libvirt before 9.2 cannot attach after it was restarted",
         "libvirtd was restarted while this VM ran. Before 9.2.0 it then claims that the VM lacks shared memory.",
-        "Stop and start the VM, or upgrade libvirt to 9.2 or later.",
+        "Stop and start the VM. modelfleet.kvm.vm_model_prepare keeps this from happening, and so does libvirt 9.2.",
     ),
     "libvirt_unavailable": Entry(
         "libvirt cannot be reached",
@@ -170,12 +175,12 @@ CATALOGUE: dict[str, Entry] = {
     "no_free_pci_port": Entry(
         "The VM has too few free PCIe ports",
         "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",
-        "Add pcie-root-port controllers to the VM and restart it, or unmount another model.",
+        "Give the VM more with modelfleet.kvm.vm_model_prepare and restart it, or unmount another model.",
     ),
     "no_shared_memory": Entry(
         "The VM runs without shared memory",
         "virtiofs needs guest memory that is shared with the host, and that is fixed when a VM starts.",
-        "Add memoryBacking with memfd source and shared access to the VM, then stop and start it.",
+        "Prepare the VM with modelfleet.kvm.vm_model_prepare, then stop and start it.",
     ),
     "not_read_only": Entry(
         "Read-only could not be enforced on the host",
@@ -201,6 +206,16 @@ CATALOGUE: dict[str, Entry] = {
         "The VM's records cannot be read",
         "The metadata of modelfleet.kvm in the domain XML is damaged.",
         "Repair or remove the modelfleet metadata with 'virsh edit', then run again.",
+    ),
+    "restart_failed": Entry(
+        "The VM could not be started again",
+        "It was shut down for its restart, and libvirt could not start it.",
+        "The VM is off. Read the message of libvirt in the details, then start it.",
+    ),
+    "restart_timeout": Entry(
+        "The guest did not shut down",
+        "It was asked to shut down, and still runs at the deadline. A VM is never ended by force.",
+        "Shut the guest down from inside and run again, or allow it more time. Its XML is prepared.",
     ),
     "source_missing": Entry(
         "The model is not there",
@@ -244,8 +259,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "vm_state": Entry(
         "The VM is in a state in which this cannot be done",
-        "A VM must be running or shut off for its mounts to be changed.",
+        "A VM must be running or shut off for its mounts to be changed, and running to be restarted.",
         "Resume, start or stop the VM, then run again.",
+    ),
+    "vm_transient": Entry(
+        "The VM is transient",
+        "A VM without a persistent definition has nothing that a preparation could be kept in.",
+        "Define the VM in libvirt with virsh define, or prepare the XML that it is created from.",
     ),
 }
 

@@ -136,31 +136,28 @@ class Guest:
             raise self._agent.failure(
                 "guest_mount_failed", f"{shown} is reached through a symbolic link, which is refused", real
             )
-        tried: list[tuple[str, str]] = []
         try:
-            for tag, path in wanted:
-                tried.append((tag, path))
-                done = self._mount(tag, path)
+            tried = self._agent.run_all([_mount_command(tag, path) for tag, path in wanted])
+            tried = [self._mounted(tag, path, done) for (tag, path), done in zip(wanted, tried)]
             mounts = self.mounts()
-            for tag, path in wanted:
+            for (tag, path), done in zip(wanted, tried):
                 if not is_mounted(_mountinfo.visible(mounts, path), tag):
                     raise self._agent.failure(
                         "guest_mount_failed", f"{path} was mounted, but does not show the model", done
                     )
         except ModelfleetError:
-            self._take_back(tried)
+            self._take_back(wanted)
             raise
 
-    def _mount(self, tag: str, path: str) -> _guest_agent.Done:
-        command = ["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path]
+    def _mounted(self, tag: str, path: str, done: _guest_agent.Done) -> _guest_agent.Done:
+        """Try again as long as the guest does not know the tag yet."""
         end = time.monotonic() + min(self._deadline, _APPEARS_WITHIN)
-        while True:
-            done = self._agent.run(command)
-            if done.code == 0:
-                return done
+        while done.code != 0:
             if not _TOO_EARLY.search(done.output) or time.monotonic() > end:
                 raise self._agent.failure("guest_mount_failed", f"{path} cannot be mounted", done)
             time.sleep(0.1)
+            done = self._agent.run(_mount_command(tag, path))
+        return done
 
     def _take_back(self, tried: t.Sequence[tuple[str, str]]) -> None:
         """Unmount what of ours is to be seen, also what was mounted by a command whose answer got lost."""
@@ -179,22 +176,42 @@ class Guest:
         command = ["mount", "-o", ",".join(("remount", *OPTIONS)), path]
         self._agent.require(command, "guest_mount_failed", f"{path} cannot be remounted read-only")
 
-    def unmount(self, tag: str, path: str, force: bool = False) -> None:
-        """Unmount a tag from a path.
+    def unmount(self, mounted: t.Sequence[tuple[str, str]], force: bool = False) -> None:
+        """Unmount tags from paths; all of them or none.
 
         Args:
-            force: whether to unmount it also when it is in use; then its users keep what they have open until the
-                device goes, and find errors afterwards.
+            force: whether to unmount also what is in use; then its users keep what they have open until the device
+                goes, and find errors afterwards.
 
         Raises:
             ModelfleetError: C(mount_busy), also when a container in the guest still has it, C(guest_unmount_failed),
                 C(agent_unavailable), C(agent_restricted).
         """
-        done = self._agent.run(["umount", path])
-        if done.code == 0:
-            if not force:
-                self._refuse_other_name_spaces(tag, path)
-            return
+        done = self._agent.run(["umount", *(path for _tag, path in mounted)])
+        if done.code != 0:
+            self._unmount_rest(mounted, done, force)
+        if not force:
+            self._refuse_other_name_spaces(mounted)
+
+    def _unmount_rest(self, mounted: t.Sequence[tuple[str, str]], done: _guest_agent.Done, force: bool) -> None:
+        """Go on one by one after some could not be unmounted."""
+        gone: list[tuple[str, str]] = []
+        table = self.mounts() if len(mounted) > 1 else None
+        try:
+            for tag, path in mounted:
+                if table is not None:
+                    there = is_mounted(_mountinfo.visible(table, path), tag)
+                    done = self._agent.run(["umount", path]) if there else _guest_agent.Done(0, b"", b"")
+                if done.code != 0:
+                    self._unmount_by_force(path, done, force)
+                gone.append((tag, path))
+        except ModelfleetError:
+            with contextlib.suppress(ModelfleetError):
+                if gone:
+                    self.mount(gone)
+            raise
+
+    def _unmount_by_force(self, path: str, done: _guest_agent.Done, force: bool) -> None:
         if not _BUSY.search(done.output):
             raise self._agent.failure("guest_unmount_failed", f"{path} cannot be unmounted", done)
         if not force:
@@ -212,19 +229,20 @@ class Guest:
             "mount_busy", f"{path}, used by {by}, cannot be unmounted", done, guest_processes=users
         )
 
-    def _refuse_other_name_spaces(self, tag: str, path: str) -> None:
+    def _refuse_other_name_spaces(self, mounted: t.Sequence[tuple[str, str]]) -> None:
         # A process with a mount name space of its own, as containers have, keeps a copy that no umount here reaches.
         try:
-            users = _guest_users.of_other_name_spaces(self._agent, tag)
+            users = _guest_users.of_other_name_spaces(self._agent, [tag for tag, _path in mounted])
         except ModelfleetError:
             # Nobody undoes a step that failed.
-            self.mount([(tag, path)])
+            self.mount(mounted)
             raise
         if users:
-            self.mount([(tag, path)])
+            self.mount(mounted)
+            shown = ", ".join(path for _tag, path in mounted)
             raise ModelfleetError(
                 "mount_busy",
-                f"VM {self._name}: {path} is in use in another mount name space of the guest, a container for example,"
+                f"VM {self._name}: {shown}: in use in another mount name space of the guest, a container for example,"
                 f" by process {_guest_users.shown(users)}",
                 vm=self._name,
                 guest_processes=users,
@@ -251,6 +269,10 @@ class Guest:
     def remove_unit(self, uuid: str, path: str) -> bool:
         """Undo write_unit; see _guest_unit.remove."""
         return _guest_unit.remove(self._agent, uuid, path)
+
+
+def _mount_command(tag: str, path: str) -> list[str]:
+    return ["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path]
 
 
 def is_mounted(mount: t.Optional[_mountinfo.Mount], tag: str) -> bool:

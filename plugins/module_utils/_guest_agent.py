@@ -77,12 +77,22 @@ class Agent:
         Raises:
             ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
         """
-        end = time.monotonic() + self.deadline
+        return self._finish(self._start(command, content), command, code)
+
+    def run_all(self, commands: t.Sequence[t.Sequence[str]]) -> list[Done]:
+        """Run commands in the guest at the same time; otherwise as C(run)."""
+        pids = [self._start(command) for command in commands]
+        return [self._finish(pid, command) for pid, command in zip(pids, commands)]
+
+    def _start(self, command: t.Sequence[str], content: t.Optional[bytes] = None) -> t.Any:
         # Messages are matched, so they must not be in the guest's language.
         arguments: dict[str, t.Any] = {"path": "env", "arg": ["LC_ALL=C", *command], "capture-output": True}
         if content is not None:
             arguments["input-data"] = base64.b64encode(content).decode("ascii")
-        pid = self.ask("guest-exec", arguments, end).get("pid")
+        return self.ask("guest-exec", arguments, time.monotonic() + self.deadline).get("pid")
+
+    def _finish(self, pid: t.Any, command: t.Sequence[str], code: str = "agent_command_failed") -> Done:
+        end = time.monotonic() + self.deadline
         wait = 0.01
         while True:
             status = self.ask("guest-exec-status", {"pid": pid}, end)

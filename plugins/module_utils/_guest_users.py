@@ -36,12 +36,12 @@ def of_path(agent: _guest_agent.Agent, path: str) -> list[Process]:
     )
     below = re.compile(rb" /proc/([0-9]{1,10})/(?:fd/[0-9]+|cwd|root|exe) -> " + re.escape(path.encode()) + rb"(?:/|$)")
     pids = {int(found.group(1)) for found in map(below.search, listing.stdout.split(b"\n")) if found}
-    return _named(agent, pids | _containing(agent, "maps", f" {path}/"))
+    return _named(agent, pids | _containing(agent, "maps", [f" {path}/"]))
 
 
-def of_other_name_spaces(agent: _guest_agent.Agent, tag: str) -> list[Process]:
+def of_other_name_spaces(agent: _guest_agent.Agent, tags: t.Sequence[str]) -> list[Process]:
     """The processes in whose mount table a tag stands: after an unmount, those with a mount name space of their own."""
-    return _named(agent, _containing(agent, "mountinfo", f" {tag} "))
+    return _named(agent, _containing(agent, "mountinfo", [f" {tag} " for tag in tags]))
 
 
 def shown(processes: t.Sequence[Process]) -> str:
@@ -50,7 +50,7 @@ def shown(processes: t.Sequence[Process]) -> str:
     return ", ".join(names) + (", ..." if len(processes) > _IN_MESSAGES else "")
 
 
-def _containing(agent: _guest_agent.Agent, file: str, text: str) -> set[int]:
+def _containing(agent: _guest_agent.Agent, file: str, texts: t.Sequence[str]) -> set[int]:
     search = [
         "find",
         "/proc",
@@ -61,7 +61,7 @@ def _containing(agent: _guest_agent.Agent, file: str, text: str) -> set[int]:
         "-exec",
         "grep",
         "-lF",
-        text,
+        *(word for text in texts for word in ("-e", text)),
         "{}",
         "+",
     ]

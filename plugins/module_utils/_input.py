@@ -40,6 +40,8 @@ _NEVER_BELOW_ON_HOST = tuple(
 
 PATH_MAX = 1024
 COMPONENT_MAX = 255
+# A root port is a place on the VM's first bus, and the guest's firmware sets aside memory for each.
+PORTS_MAX = 28
 
 
 def trimmed(value: t.Any) -> t.Any:
@@ -125,6 +127,13 @@ def seconds(option: str, value: int) -> float:
     if not 1 <= value <= 3600:
         raise invalid(option, f"{value} is not between 1 and 3600 seconds")
     return float(value)
+
+
+def ports(option: str, value: int) -> int:
+    """A number of PCIe root ports: 0 to 28."""
+    if not 0 <= value <= PORTS_MAX:
+        raise invalid(option, f"{value} is not between 0 and {PORTS_MAX}")
+    return value
 
 
 def is_uuid(value: str) -> bool:

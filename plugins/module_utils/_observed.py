@@ -110,6 +110,14 @@ class VmView:
         """All records by UUID; where live and persistent differ, the live one."""
         return {record.uuid: record for record in (*self.persistent_records, *self.live_records)}
 
+    def says_the_same(self, other: VmView) -> bool:
+        """Whether state, devices and records are the same in two looks at a VM, whatever its guest and agent do."""
+        return self._without_guest() == other._without_guest()
+
+    def _without_guest(self) -> VmView:
+        live = self.live and self.live._replace(agent_connected=False)
+        return dataclasses.replace(self, live=live, guest=None, guest_error=None)
+
     @property
     def strays(self) -> tuple[_devices.Device, ...]:
         """Devices with an alias of ours that no record of this VM is for: of a clone, or of an XML that was pasted."""

@@ -31,12 +31,12 @@ def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[di
     """The C(mounts) of a result, in the order of the entries.
 
     Args:
-        only_changed: leave out what is as it was and has nothing due.
+        only_changed: leave out what is as it was.
     """
     shown = [_mount(outcome) for outcome in outcomes]
     if not only_changed:
         return shown
-    return [mount for mount in shown if mount["changed"] or mount["error"] or mount["due"]]
+    return [mount for mount in shown if mount["changed"] or mount["error"]]
 
 
 def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
@@ -136,15 +136,20 @@ _NAMES = {
 
 def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:
     """C(error_code), C(msg) and C(details) of a run in which something failed: those of its first failure."""
+    return first_of((outcome.error for outcome in outcomes), "mounts")
+
+
+def first_of(found: t.Iterable[t.Optional[ModelfleetError]], where: str) -> t.Optional[dict[str, t.Any]]:
+    """The first failure as the result of a run; the others are counted, and found where its message says."""
     errors: list[ModelfleetError] = []
-    for outcome in outcomes:
-        if outcome.error is not None and outcome.error not in errors:
-            errors.append(outcome.error)
+    for error in found:
+        if error is not None and error not in errors:
+            errors.append(error)
     if not errors:
         return None
     result = errors[0].as_result()
     if len(errors) > 1:
-        result["msg"] = f"{result['msg']} ({len(errors) - 1} more failed, see mounts.)"
+        result["msg"] = f"{result['msg']} ({len(errors) - 1} more failed, see {where}.)"
     return result
 
 

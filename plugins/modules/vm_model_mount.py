@@ -63,8 +63,8 @@ options:
     default: false
   return:
     description:
-      - Whether RV(mounts) has V(all) mounts, or only those that were V(changed), failed or have something due.
-        RV(summary) counts all of them either way.
+      - Whether RV(mounts) has V(all) mounts, or only those that were V(changed) or failed. RV(summary) counts all of
+        them either way.
     type: str
     choices: [changed, all]
     default: all

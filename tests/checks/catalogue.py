@@ -121,7 +121,8 @@ def _lint_types(log: Log) -> None:
     cache = places.cache() / "mypy" / places.checkout_id()
     mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(cache)]
     LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
-    LINT.run(log, [*mypy, "tests/checks", "tests/demo", "tests/lab"], places.ROOT, MYPYPATH="tests:tests/lab")
+    programs = ["tests/bench", "tests/checks", "tests/demo", "tests/lab"]
+    LINT.run(log, [*mypy, *programs], places.ROOT, MYPYPATH="tests:tests/lab:tests/bench/on_host")
 
 
 def _lint_shell(log: Log) -> None:

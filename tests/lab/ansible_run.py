@@ -11,13 +11,13 @@ import os
 import shlex
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
 
-_TIMEOUT = 300
 _HERE = Path(__file__).parent
 
 
@@ -29,11 +29,15 @@ class Run:
         status: its exit status.
         output: what it printed.
         results: per host the results of the collection's modules, in order, each with `action` and `failed`.
+        seconds: how long it took.
+        lines: every result of any module, as the callback plugin `collect` wrote it.
     """
 
     status: int
     output: str
     results: dict[str, list[Result]]
+    seconds: float
+    lines: list[dict[str, Any]]
 
     def of(self, module: str) -> dict[str, Result]:
         """Per host the last result of a module."""
@@ -55,8 +59,9 @@ class Ansible:
     MODELFLEET_CONTROL names a program that is put before the command, for another control node.
     """
 
-    def __init__(self, inventory: Path) -> None:
+    def __init__(self, inventory: Path, timeout: float = 300) -> None:
         self._inventory = inventory
+        self._timeout = timeout
 
     def playbook(self, name: str, variables: dict[str, Any] | None = None, *, ok: bool = True, **how: Any) -> Run:
         """Run a playbook by its name in the collection.
@@ -65,12 +70,12 @@ class Ansible:
             ok: whether it must succeed; with False it must fail.
             how: `check`, `diff` and `limit`, as on the command line.
         """
-        return self._run(f"modelfleet.kvm.{name}", variables or {}, ok, **how)
+        return self.run(f"modelfleet.kvm.{name}", variables or {}, ok, **how)
 
     def module(self, name: str, arguments: dict[str, Any], *, ok: bool = True, **how: Any) -> dict[str, Result]:
         """Run one module on every host, or those of `limit`; returns the result of each host."""
         task = {"name": name, f"modelfleet.kvm.{name}": arguments}
-        return self._play([task], ok, **how).of(name)
+        return self.play([task], ok, **how).of(name)
 
     def each(self, name: str, calls: list[dict[str, Any]], **how: Any) -> dict[str, list[Result]]:
         """Run one module several times in one play, whatever becomes of each; per host the results in their order.
@@ -82,23 +87,27 @@ class Ansible:
             for arguments in calls
             for check in (True, False)
         ]
-        return self._play(tasks, ok=True, **how).results
+        return self.play(tasks, ok=True, **how).results
 
-    def _play(self, tasks: list[dict[str, Any]], ok: bool, **how: Any) -> Run:
+    def play(
+        self, tasks: list[dict[str, Any]], ok: bool = True, variables: dict[str, Any] | None = None, **how: Any
+    ) -> Run:
+        """Run a play of these tasks on every host."""
         with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="modelfleet-") as file:
             json.dump([{"hosts": "kvm_hosts", "gather_facts": False, "tasks": tasks}], file)
             file.flush()
-            return self._run(file.name, {}, ok, **how)
+            return self.run(file.name, variables or {}, ok, **how)
 
-    def _run(
+    def run(
         self,
         playbook: str,
         variables: dict[str, Any],
-        ok: bool,
+        ok: bool = True,
         check: bool = False,
         diff: bool = False,
         limit: str | None = None,
     ) -> Run:
+        """Run a playbook by its name or path."""
         with tempfile.TemporaryDirectory(prefix="modelfleet-") as directory:
             collected = Path(directory) / "results"
             extra = Path(directory) / "variables.json"
@@ -113,6 +122,7 @@ class Ansible:
                 "ANSIBLE_LOCALHOST_WARNING": "0",
                 "COLLECT_FILE": str(collected),
             }
+            began = time.monotonic()
             done = subprocess.run(
                 command,
                 env=environment,
@@ -120,18 +130,20 @@ class Ansible:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=_TIMEOUT,
+                timeout=self._timeout,
                 check=False,
             )
-            results: dict[str, list[Result]] = {}
-            lines = collected.read_text().splitlines() if collected.exists() else []
-        for line in map(json.loads, lines):
+            seconds = time.monotonic() - began
+            written = collected.read_text().splitlines() if collected.exists() else []
+        results: dict[str, list[Result]] = {}
+        lines = [json.loads(line) for line in written]
+        for line in lines:
             if line["action"].startswith("modelfleet.kvm."):
                 # A loop's result holds those of its items.
                 for result in line["result"].get("results", [line["result"]]):
                     result = {"changed": False, **result, "action": line["action"], "failed": line["kind"] != "ok"}
                     results.setdefault(line["host"], []).append(result)
-        run = Run(done.returncode, done.stdout, results)
+        run = Run(done.returncode, done.stdout, results, seconds, lines)
         if (run.status == 0) != ok:
             raise AssertionError(f"{playbook} ended with status {run.status}\n{run.output}")
         return run

@@ -4,8 +4,8 @@
 
 """Agents that cannot or will not do what they should, beside an honest one in the same run.
 
-`blocked` is the real agent with the commands refused that RHEL refuses. All others, Windows among them, are SIMULATED by
-a script in a real guest: see modelfleet_lab/files/agents.
+`blocked` is the real agent with the commands refused that RHEL refuses. All others, Windows among them, are SIMULATED
+by a script in a real guest: see modelfleet_lab/files/agents.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ansible_run import Ansible, Result
+from engine import Engine
 from fleet import checksum, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host, agents
+from modelfleet_lab.polling import wait_until
 
 TIMEOUT = 5
-# Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt needs
-# to give up after it, and the undoing. VMs are asked side by side, but the silent ones wait for each other.
+# Seconds that a run over all VMs of both hosts may take: Ansible itself, and for each VM the deadline, what libvirt
+# needs to give up after it, and the undoing. VMs are asked side by side, but the silent ones wait for each other.
 BOUND = 60
 # libvirt cuts off an agent that sent nonsense until that is started again; then it is as good as away. And what never
 # ends meets one of two limits first, that of its size or that of time.
@@ -119,3 +121,49 @@ def test_unmounting_is_refused_and_changes_nothing(guests: Guests, prepared: dic
         expect(codes(result))
         assert {mount["vm"] for mount in result["mounts"] if mount["changed"]} == {"honest"}
     assert around(guests, prepared) == before
+
+
+# SIMULATED as well: agents that were alive when their models were mounted, and never answer again.
+SILENT = [f"silent{number}" for number in range(20)]
+
+
+@pytest.fixture
+def many(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Guest]]:
+    """Twenty VMs with a model each whose agents fell silent, and an honest one, on one host."""
+    host = prepared["beta"]
+    made = {vm: host.guest(vm, memory_mb=64) for vm in (*SILENT, "alive")}
+    mounts = [{"vm": vm, "model": KEPT, "model_center": "zoo"} for vm in SILENT]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Guest.up, made.values()))
+        ansible.module("vm_model_mount", {"mounts": mounts}, limit="beta")
+        list(pool.map(lambda vm: agents.replace(made[vm], "silent"), SILENT))
+    yield made
+    for guest in made.values():
+        guest.remove()
+
+
+def test_twenty_silent_agents_cost_one_deadline_and_delay_nobody(
+    many: dict[str, Guest], prepared: dict[str, Host], ansible: Ansible
+) -> None:
+    engine = Engine(prepared["beta"])
+    deadline = 15
+    mounts = [{"vm": vm, "model": "llama-nano", "model_center": "zoo"} for vm in (*SILENT, "alive")]
+    start = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(engine.run, mounts, timeout=deadline)
+        # The honest one has its model while the silent ones are still being waited for.
+        wait_until("the honest VM has its model", deadline, lambda: _has_model(many["alive"]))
+        assert not run.done()
+        result = run.result()
+    assert time.monotonic() - start < 2 * deadline
+    assert {mount["vm"]: mount["error"]["error_code"] for mount in result["mounts"] if mount["error"]} == dict.fromkeys(
+        SILENT, "agent_unavailable"
+    )
+    start = time.monotonic()
+    shown = ansible.module("vm_model_mount_info", {"timeout": deadline}, limit="beta")["beta"]["mounts"]
+    assert time.monotonic() - start < 2 * deadline
+    assert sorted(mount["vm"] for mount in shown if mount["layers"]["guest"] == "unknown") == sorted(SILENT)
+
+
+def _has_model(guest: Guest) -> bool:
+    return guest.run(["test", "-f", "/models/llama-nano/weights.bin"], check=False).returncode == 0

@@ -53,7 +53,10 @@ def test_dead_mount_is_known_and_healed(fleet: Fleet) -> None:
         assert guest.run(["ls", "/models/llama-nano"], check=False).returncode != 0
     for mounts in fleet.info().values():
         assert [(mount["drift"], mount["layers"]["guest"]) for mount in mounts] == [(True, "wrong")]
-    assert all(result["changed"] for result in fleet.mount(tag="mine").values())
+    for check in (True, False):
+        for result in fleet.mount(tag="mine", check=check).values():
+            actions = ["record", "unmount_in_guest", "mount_in_guest", "settle_record"]
+            assert result["mounts"][0]["actions"] == actions
     assert all(content_is_right(guest, "/models/llama-nano") for guest in fleet.guests.values())
     assert not any(result["changed"] for result in fleet.mount(tag="mine").values())
     fleet.unmount()
@@ -75,17 +78,6 @@ def test_mount_that_does_not_answer_is_given_up(fleet: Fleet) -> None:
         assert (mount["layers"]["guest"], mount["error"]["error_code"]) == ("unknown", "guest_mount_hung")
     assert [mounts[0]["drift"] for mounts in fleet.info().values()] == [False, False]
     fleet.unmount()
-
-
-def test_model_in_use_is_unmounted_by_force(fleet: Fleet) -> None:
-    fleet.mount()
-    for guest in fleet.guests.values():
-        guest.run(["sh", "-c", "cd /models/llama-nano && sleep 600 >/dev/null 2>&1 & echo $! >/user"])
-    arguments = {"vm": fleet.vm, "model": "llama-nano", "state": "absent", "force": True}
-    assert all(result["changed"] for result in fleet.ansible.module("vm_model_mount", arguments).values())
-    for guest in fleet.guests.values():
-        guest.run(["sh", "-c", "kill $(cat /user)"])
-    assert fleet.leftovers() == {}
 
 
 def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(fleet: Fleet, guests: Guests) -> None:

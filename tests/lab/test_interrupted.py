@@ -136,8 +136,8 @@ def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(f
         (first, _second) = wanted(guest)
         settled(engine.run([first]))
         # A kernel that panicked neither answers nor releases a device.
-        panic = "echo 0 > /proc/sys/kernel/panic; (sleep 0.2; echo c > /proc/sysrq-trigger) &"
-        guest.run(["sh", "-c", panic])
+        panic = "echo 0 > /proc/sys/kernel/panic; sleep 1; echo c > /proc/sysrq-trigger"
+        guest.agent("guest-exec", {"path": "sh", "arg": ["-c", panic]}, 10)
         failed = engine.run([{"vm": guest.name}], state="absent", timeout=3)["failure"]
         assert failed["error_code"] == "agent_unavailable"
         result = engine.run([{"vm": guest.name}], state="absent", timeout=3, force=True)

@@ -157,9 +157,10 @@ class World:
             assert any(found == tag for found, _source in self.state.live.values())
             self.state.guest[path] = (tag, "ro")
 
-    def unmount(self, _tag, path, force=False):
-        self._effect(f"unmount {path}" + " by force" * force)
-        del self.state.guest[path]
+    def unmount(self, mounted, force=False):
+        self._effect("unmount " + " ".join(path for _tag, path in mounted) + " by force" * force)
+        for _tag, path in mounted:
+            del self.state.guest[path]
 
     def write_unit(self, uuid, tag, path):
         self._effect(f"write unit {path}")

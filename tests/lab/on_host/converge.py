@@ -10,6 +10,7 @@ module would return. Nothing of it is part of the collection.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import signal
@@ -19,14 +20,10 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import (
-    _converge,
-    _domain,
-    _guest,
-    _plan,
-    _report,
-    _sources,
-    _wanted,
+_UTILS = "ansible_collections.modelfleet.kvm.plugins.module_utils"
+_converge, _domain, _guest, _plan, _report, _sources, _wanted = (
+    importlib.import_module(f"{_UTILS}.{name}")
+    for name in ("_converge", "_domain", "_guest", "_plan", "_report", "_sources", "_wanted")
 )
 
 # All that changes anything, outside the process.
@@ -47,6 +44,8 @@ def kill_after(effects: int) -> None:
             result = effect(*arguments, **options)
             left[0] -= 1
             if not left[0]:
+                # Over SSH a signal is no status of its own.
+                print("killed", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 

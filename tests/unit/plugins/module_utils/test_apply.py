@@ -84,7 +84,7 @@ UNDO = {
     "detach persistent": ["attach persistent"],
     "verify": [],
     f"mount {PATH}": [f"unmount {PATH}"],
-    f"mount {PATH} /srv/ai/ocr": ["unmount /srv/ai/ocr", f"unmount {PATH}"],
+    f"mount {PATH} /srv/ai/ocr": [f"unmount {PATH} /srv/ai/ocr"],
     f"unmount {PATH}": [f"mount {PATH}"],
     f"write unit {PATH}": [f"remove unit {PATH}"],
     f"remove unit {PATH}": [f"write unit {PATH}"],

@@ -146,8 +146,28 @@ ON = "<target chassis='1' port='0x10' hotplug='on'/>"
         ("pc-q35-7.2", port(1) + "<disk><address type='drive' bus='0x01'/></disk>", 1),
         # The old machine type has slots on one bus, and plugging needs no port.
         ("pc-i440fx-7.2", port(1), None),
+        ("s390-ccw-virtio-7.2", "", None),
+        ("virt", port(1), 1),
         ("", "", None),
     ],
 )
 def test_free_ports_are_root_ports_that_nothing_uses(machine, devices, expected):
     assert _devices.parse(domain_xml(devices, machine)).free_ports == expected
+
+
+OURS = "<filesystem><alias name='ua-modelfleet-1'/><address type='pci' bus='0x02'/></filesystem>"
+
+
+@pytest.mark.parametrize(
+    ("machine", "devices", "expected"),
+    [
+        ("pc-q35-7.2", port(1) + port(2) + port(3), 3),
+        ("pc-q35-7.2", port(1) + port(2) + port(3) + OURS, 3),
+        ("pc-q35-7.2", port(1) + port(2) + port(3) + OURS + at("0x01"), 2),
+        ("pc-q35-7.2", port(2) + OURS + at("0x02"), 0),
+        ("pc-q35-7.2", port(2) + OURS.replace("ua-modelfleet", "fs"), 0),
+        ("pc-i440fx-7.2", port(1), None),
+    ],
+)
+def test_there_is_room_for_the_models_that_are_there_already(machine, devices, expected):
+    assert _devices.model_ports(domain_xml(devices, machine)) == expected

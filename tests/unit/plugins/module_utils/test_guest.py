@@ -166,6 +166,21 @@ def test_of_several_mounts_all_are_made_or_none():
     assert agent.commands[-1] == ["umount", "/srv/ai/guard"]
 
 
+def test_of_several_unmounts_all_are_done_or_none():
+    agent = Agent(umount=[(32, "umount: busy"), (0, ""), (32, "umount: /srv/ai/ocr: target is busy.")])
+    agent.files[TABLE] += OURS.encode() + OURS.replace("guard", "ocr").encode()
+    pairs = [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")]
+    problem = failure(guest(agent).unmount, pairs)
+    assert problem.code == "mount_busy" and "/srv/ai/ocr" in problem.msg
+    # The first was unmounted, and is mounted again.
+    assert agent.commands[:3] == [
+        ["umount", "/srv/ai/guard", "/srv/ai/ocr"],
+        ["umount", "/srv/ai/guard"],
+        ["umount", "/srv/ai/ocr"],
+    ]
+    assert agent.commands[-1] == MOUNT
+
+
 def test_a_mount_whose_answer_got_lost_is_taken_back():
     agent = Agent(mount=FOREVER)
     agent.files[TABLE] += OURS.encode()
@@ -183,7 +198,7 @@ def test_a_mount_whose_answer_got_lost_is_taken_back():
     ],
 )
 def test_why_a_model_cannot_be_unmounted(result, code):
-    problem = failure(guest(Agent(umount=result)).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=result)).unmount, [("guard-tag", "/srv/ai/guard")])
     assert (problem.code, problem.details["guest_exit_code"]) == (code, result[0])
 
 
@@ -213,7 +228,7 @@ def test_who_uses_a_busy_model_is_named():
     proc = in_proc(
         links=LINKS, maps="/proc/77/maps\n", names="/proc/8/comm:less\n/proc/77/comm:vllm\n/proc/412/comm:sh\n"
     )
-    problem = failure(guest(Agent(umount=BUSY, **proc)).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=BUSY, **proc)).unmount, [("guard-tag", "/srv/ai/guard")])
     assert problem.code == "mount_busy"
     users = [{"pid": 8, "name": "less"}, {"pid": 77, "name": "vllm"}, {"pid": 412, "name": "sh"}]
     assert problem.details["guest_processes"] == users
@@ -222,13 +237,13 @@ def test_who_uses_a_busy_model_is_named():
 
 def test_nothing_of_the_mount_is_touched_to_find_its_users():
     agent = Agent(umount=BUSY, **in_proc(links=LINKS))
-    failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
+    failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard")])
     assert not any("/srv/ai/guard" in command for command in agent.commands[1:])
 
 
 def test_of_many_users_the_first_are_named():
     maps = "".join(f"/proc/{pid}/maps\n" for pid in range(300, 100, -1))
-    problem = failure(guest(Agent(umount=BUSY, **in_proc(maps=maps))).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=BUSY, **in_proc(maps=maps))).unmount, [("guard-tag", "/srv/ai/guard")])
     assert problem.details["guest_processes"] == [{"pid": pid, "name": ""} for pid in range(101, 121)]
     assert "105 (), ..." in problem.msg and "106" not in problem.msg
 
@@ -236,7 +251,7 @@ def test_of_many_users_the_first_are_named():
 def test_names_of_processes_are_the_guests_and_are_cut():
     names = b"/proc/77/comm:\x1b[2J\xff" + b"x" * 1000 + b"\n/proc/77/comm:second\nnonsense\n"
     problem = failure(
-        guest(Agent(umount=BUSY, **in_proc(maps="/proc/77/maps\n", names=names))).unmount, "t", "/srv/ai/guard"
+        guest(Agent(umount=BUSY, **in_proc(maps="/proc/77/maps\n", names=names))).unmount, [("t", "/srv/ai/guard")]
     )
     assert problem.details["guest_processes"] == [{"pid": 77, "name": "?[2J?" + "x" * 27}]
     assert problem.msg.isprintable()
@@ -245,14 +260,14 @@ def test_names_of_processes_are_the_guests_and_are_cut():
 @pytest.mark.parametrize("result", [FOREVER, (127, "", "find: not found"), (0, b"\xff\x00" * 10_000)])
 def test_a_model_is_busy_also_when_nobody_can_be_found(result):
     agent = Agent(umount=BUSY, find=result)
-    problem = failure(guest(agent, deadline=0.1).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(agent, deadline=0.1).unmount, [("guard-tag", "/srv/ai/guard")])
     assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [])
 
 
 def test_a_container_that_keeps_the_mount_keeps_the_model():
     proc = in_proc(mountinfo="/proc/412/mountinfo\n/proc/77/mountinfo\n", names="/proc/77/comm:conmon\n")
     agent = Agent(**proc)
-    problem = failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard")])
     assert problem.code == "mount_busy"
     assert problem.details["guest_processes"] == [{"pid": 77, "name": "conmon"}, {"pid": 412, "name": ""}]
     # It was unmounted, and is mounted again.
@@ -261,25 +276,25 @@ def test_a_container_that_keeps_the_mount_keeps_the_model():
 
 def test_a_search_for_containers_that_fails_leaves_the_model_mounted():
     agent = Agent(find=FOREVER)
-    assert failure(guest(agent, deadline=0.1).unmount, "guard-tag", "/srv/ai/guard").code == "agent_command_failed"
+    assert failure(guest(agent, deadline=0.1).unmount, [("guard-tag", "/srv/ai/guard")]).code == "agent_command_failed"
     assert agent.commands[-1] == MOUNT
 
 
 def test_by_force_a_model_in_use_is_unmounted_lazily():
     agent = Agent(umount=[BUSY, (0, "")])
-    guest(agent).unmount("guard-tag", "/srv/ai/guard", force=True)
+    guest(agent).unmount([("guard-tag", "/srv/ai/guard")], force=True)
     assert agent.commands == [["umount", "/srv/ai/guard"], ["umount", "-l", "/srv/ai/guard"]]
 
 
 def test_by_force_an_idle_model_is_unmounted_as_ever_and_containers_are_no_reason_to_refuse():
     agent = Agent(**in_proc(mountinfo="/proc/412/mountinfo\n"))
-    guest(agent).unmount("guard-tag", "/srv/ai/guard", force=True)
+    guest(agent).unmount([("guard-tag", "/srv/ai/guard")], force=True)
     assert agent.commands == [["umount", "/srv/ai/guard"]]
 
 
 @pytest.mark.parametrize("results", [[BUSY], [(32, "", "umount: not mounted.")]])
 def test_force_has_its_limits(results):
-    problem = failure(guest(Agent(umount=results)).unmount, "guard-tag", "/srv/ai/guard", force=True)
+    problem = failure(guest(Agent(umount=results)).unmount, [("guard-tag", "/srv/ai/guard")], force=True)
     assert problem.code == "guest_unmount_failed"
 
 
@@ -323,14 +338,14 @@ def test_a_mount_is_made_read_only_again():
 
 def test_a_command_that_never_ends_meets_the_deadline():
     start = time.monotonic()
-    problem = failure(guest(Agent(umount=FOREVER), deadline=0.2).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(Agent(umount=FOREVER), deadline=0.2).unmount, [("guard-tag", "/srv/ai/guard")])
     assert problem.code == "agent_command_failed"
     assert 0.2 <= time.monotonic() - start < 3
 
 
 def test_what_the_guest_says_is_shown_short_and_printable():
     agent = Agent(umount=(1, "\x1b[2J" + "é" * 100_000))
-    problem = failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard")
+    problem = failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard")])
     assert problem.msg.isprintable() and len(problem.msg) < 5000
     assert len(problem.details["guest_output"]) <= 500
 
@@ -351,7 +366,7 @@ STATUS = {
 def test_a_command_whose_end_is_not_understood_has_failed(what):
     agent = Agent()
     agent.guest_exec_status = lambda _arguments: STATUS[what]
-    assert failure(guest(agent).unmount, "guard-tag", "/srv/ai/guard").code in (
+    assert failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard")]).code in (
         "agent_command_failed",
         "guest_unmount_failed",
     )

@@ -81,6 +81,15 @@ def test_a_transient_vm_has_no_persistent_description():
     assert (view.persistent, view.persistent_records) == (None, ())
 
 
+def test_two_looks_at_a_vm_say_the_same_whatever_its_agent_does():
+    first = b.running(R, guest=None)
+    second = b.running(R, live=b.domain(b.device(R), agent_connected=True))
+    assert second.says_the_same(first)
+    assert not b.running(R, live=b.domain()).says_the_same(first)
+    assert not b.running(b.record(generation=9)).says_the_same(first)
+    assert not b.shut_off(R).says_the_same(first)
+
+
 def test_of_two_records_of_a_mount_the_live_one_counts():
     live, persistent = b.record(owner="live"), b.record(owner="persistent")
     view = b.running(live_records=(live,), persistent_records=(persistent,))
