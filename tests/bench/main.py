@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ _BEGIN, _END = "<!-- measured -->\n", "<!-- end of measured -->\n"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parser().parse_args(arguments)
+    # Whoever ends us wants everything ended that we started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _prepare()
         with Lab.temporary(options.lab) as lab:

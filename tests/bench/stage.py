@@ -96,11 +96,16 @@ class Stage:
         fresh = {name: self.host.guest(name) for name in names if name not in self.guests}
         self.guests.update(fresh)
         with ThreadPoolExecutor(_BOOTS_AT_ONCE) as pool:
-            jobs = [pool.submit(guest.up) for guest in fresh.values()]
-            for done, job in enumerate(as_completed(jobs), start=1):
-                job.result()
-                if done % 5 == 0 or done == len(jobs):
-                    say(f"{count - len(fresh) + done} of {count} guests are up")
+            try:
+                jobs = [pool.submit(guest.up) for guest in fresh.values()]
+                for done, job in enumerate(as_completed(jobs), start=1):
+                    job.result()
+                    if done % 5 == 0 or done == len(jobs):
+                        say(f"{count - len(fresh) + done} of {count} guests are up")
+            except BaseException:
+                # The pool waits for what it has begun; the others are not needed any more.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return names
 
     def program(self, name: str, *words: str, vms: list[str]) -> str:
