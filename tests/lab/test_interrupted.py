@@ -14,6 +14,7 @@ from engine import Engine
 from fleet import Fleet, checksum, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 WEIGHTS = "llama-nano/weights.bin"
 
@@ -138,6 +139,7 @@ def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(f
         # A kernel that panicked neither answers nor releases a device.
         panic = "echo 0 > /proc/sys/kernel/panic; sleep 1; echo c > /proc/sysrq-trigger"
         guest.agent("guest-exec", {"path": "sh", "arg": ["-c", panic]}, 10)
+        wait_until("the guest panics", 30, lambda: "Kernel panic" in guest.console())
         failed = engine.run([{"vm": guest.name}], state="absent", timeout=3)["failure"]
         assert failed["error_code"] == "agent_unavailable"
         result = engine.run([{"vm": guest.name}], state="absent", timeout=3, force=True)

@@ -47,7 +47,8 @@ def test_thousand_vms_in_one_call(many: list[str], ansible: Ansible) -> None:
         expected = {"total": COUNT, "ok": COUNT - changed, "changed": changed, "failed": 0, "due": COUNT}
         assert result["summary"] == expected
         assert len(result["mounts"]) == changed
-    assert len(json.dumps(result)) < 1000
+    # Ansible's own echo of the arguments is as long as they are.
+    assert len(json.dumps({key: value for key, value in result.items() if key != "invocation"})) < 1000
     arguments = {"model": "llama-nano", "state": "absent", "return": "changed"}
     result = ansible.module("vm_model_mount", arguments, limit="beta")["beta"]
     assert result["summary"]["changed"] == COUNT

@@ -187,6 +187,8 @@ class Guest:
 
     def reset(self, timeout: float = _BOOT_SECONDS) -> None:
         """Press the reset button of a guest whose agent does not answer, and wait until it does."""
+        # What it printed before says nothing about the boot to come.
+        self.host.run(["truncate", "--size=0", self._console_log])
         self._virsh("reset", self.name)
         self.wait_agent(timeout)
 
