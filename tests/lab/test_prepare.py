@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +19,7 @@ from conftest import Guests
 from fleet import MODELS, Fleet
 
 from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 # libvirt before 9.2 gets a NUMA cell as well.
 STEPS = {
@@ -146,6 +149,25 @@ def test_a_guest_that_cannot_be_asked_to_shut_down(prepared: dict[str, Host], an
         guest.wait_agent()
     fleet.mount()
     fleet.unmount()
+
+
+def test_a_silent_agent_is_not_waited_for(fleet: Fleet) -> None:
+    """libvirt would give it a minute before it turns to ACPI."""
+    fleet.spoil()
+    for guest in fleet.guests.values():
+        # Stopped by somebody that it does not wait for, or it could not answer us. Asked, it would be known as silent.
+        stop = "kill -STOP $(pidof qemu-ga); echo the agent is silent > /dev/ttyS0"
+        guest.run(["sh", "-c", f"(sleep 1; {stop}) > /dev/null 2>&1 &"])
+        wait_until("a silent agent", 30, partial(is_silent, guest))
+    begin = time.monotonic()
+    arguments = {"vms": [fleet.vm], "ports": 9, "restart": "when_due", "timeout": 3}
+    for result in fleet.ansible.module("vm_model_prepare", arguments, ok=False).values():
+        assert result["error_code"] == "restart_timeout"
+    assert time.monotonic() - begin < 50
+
+
+def is_silent(guest: Guest) -> bool:
+    return "the agent is silent" in guest.console()
 
 
 def test_states_in_which_there_is_no_restart(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
