@@ -62,7 +62,7 @@ class Agents:
                 raise ModelfleetError("agent_unavailable", f"VM {vm}: the guest agent was silent", vm=vm.name)
             try:
                 seconds = max(1, min(patience, int(end - time.monotonic())))
-                answer = libvirt_qemu.qemuAgentCommand(connection.lookupByUUIDString(vm.uuid), request, seconds, 0)
+                answer = libvirt_qemu.qemuAgentCommand(connection.domain(vm.uuid), request, seconds, 0)
             except libvirt.libvirtError as problem:
                 raise self._failure(vm, problem) from None
         self._answered.add(vm.uuid)
@@ -82,6 +82,20 @@ class Agents:
         return ModelfleetError(code, f"VM {vm}: {problem}", vm=vm.name, libvirt=str(problem))
 
 
+class _Connection:
+    """A connection, and the domains that were asked over it."""
+
+    def __init__(self, uri: str) -> None:
+        self._connection = _domain.connect(uri)
+        self._domains: dict[str, t.Any] = {}
+
+    def domain(self, uuid: str) -> t.Any:
+        """The domain with a UUID, looked up once."""
+        if uuid not in self._domains:
+            self._domains[uuid] = self._connection.lookupByUUIDString(uuid)
+        return self._domains[uuid]
+
+
 class _Lane:
     """Connections, and as many places as libvirtd serves requests on them at once."""
 
@@ -89,12 +103,12 @@ class _Lane:
         self._uri = uri
         self._lock = threading.Lock()
         self._free = threading.Semaphore(connections * _REQUESTS_PER_CONNECTION)
-        self._open: list[t.Any] = []
+        self._open: list[_Connection] = []
         self._connections = connections
         self._turn = 0
 
     @contextlib.contextmanager
-    def place(self, end: float) -> t.Iterator[t.Any]:
+    def place(self, end: float) -> t.Iterator[t.Optional[_Connection]]:
         """A connection on which a request may be sent; None when there was no place in time."""
         if not self._free.acquire(timeout=max(0.0, end - time.monotonic())):
             yield None
@@ -104,11 +118,11 @@ class _Lane:
         finally:
             self._free.release()
 
-    def _connection(self) -> t.Any:
+    def _connection(self) -> _Connection:
         # Two connections of five places each hold ten requests when they take turns, give or take one that waits.
         with self._lock:
             if len(self._open) < self._connections:
-                self._open.append(_domain.connect(self._uri))
+                self._open.append(_Connection(self._uri))
             self._turn = (self._turn + 1) % len(self._open)
             return self._open[self._turn]
 

@@ -23,7 +23,7 @@ except ImportError:  # reported by Host, so that input is checked on hosts witho
     libvirt = None
 
 # libvirt waits 5 s for an unplug and then returns as if all were well; we ask the live XML ourselves.
-_POLL = 0.05
+_POLL = 0.1
 _PCIE_BUSY = "guest is busy"
 # QEMU's answer for a device whose unplug an earlier run has asked for.
 _BEING_UNPLUGGED = "in the process of unplug"
@@ -100,8 +100,10 @@ class Vm:
         end = time.monotonic() + deadline
         not_asked = list(aliases)
         waiting = set(not_asked)
-        while self.active():
+        while True:
             xml = self.xml()
+            # Only a domain that runs has an id; one that was stopped has nothing plugged any more.
+            waiting = waiting if xml.get("id") else set()
             waiting = {alias for alias in waiting if _by_alias(xml, alias) is not None}
             not_asked = [alias for alias in not_asked if alias in waiting and not self._ask_to_unplug(alias)]
             if not waiting:

@@ -110,7 +110,7 @@ def _suspects(host: HostView, vm: VmView, records: t.Iterable[_records.Record]) 
         daemon = host.serving.get(_sources.path(vm.uuid, record.uuid))
         mounted = any(_guest.is_mounted(mount, record.tag) for mount in vm.guest or ())
         if daemon and mounted and record.last_op_date:
-            written = datetime.datetime.strptime(record.last_op_date, "%Y-%m-%dT%H:%M:%SZ")
-            if daemon.since > written.replace(tzinfo=datetime.timezone.utc).timestamp() + _ROUNDING:
+            written = datetime.datetime.fromisoformat(record.last_op_date.replace("Z", "+00:00"))
+            if daemon.since > written.timestamp() + _ROUNDING:
                 found.append(record.mount_path)
     return sorted(found)

@@ -90,8 +90,8 @@ class Agent:
     def guest_exec(self, arguments):
         assert arguments["capture-output"] is True
         # In no language but the one whose messages are understood.
-        assert (arguments["path"], arguments["arg"][0]) == ("env", "LC_ALL=C")
-        command = arguments["arg"][1:]
+        assert arguments["env"][0] == "LC_ALL=C"
+        command = [arguments["path"], *arguments["arg"]]
         self.commands.append(command)
         self._answers[len(self.commands)] = self._result(command, base64.b64decode(arguments.get("input-data", "")))
         return {"pid": len(self.commands)}
