@@ -122,6 +122,8 @@ def test_a_refusal_names_the_option(check):
 
 
 CONTROL = ["\0", "\n", "\r", "\t", "\x0b", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\udc80", "\ud800", "\uffff"]
+# Noncharacters, for which systemd ignores a line.
+CONTROL += ["\ufdd0", "\ufdef", "\U0001fffe", "\U0010ffff"]
 
 
 @pytest.mark.parametrize("check", [_input.vm_name, _input.absolute_path, _input.relative_path, _input.mount_path])
