@@ -109,7 +109,7 @@ def _suspects(host: HostView, vm: VmView, records: t.Iterable[_records.Record]) 
         daemon = host.serving.get(_sources.path(vm.uuid, record.uuid))
         mounted = any(_guest.is_mounted(mount, record.tag) for mount in vm.guest or ())
         if daemon and mounted and record.last_op_date:
-            written = datetime.datetime.strptime(record.last_op_date, "%Y-%m-%dT%H:%M:%SZ")
+            written = datetime.datetime.strptime(record.last_op_date, _records.TIME)
             if daemon.since > written.replace(tzinfo=datetime.timezone.utc).timestamp() + _ROUNDING:
                 found.append(record.mount_path)
     return sorted(found)
