@@ -83,6 +83,8 @@ class Agent:
         if content is not None:
             arguments["input-data"] = base64.b64encode(content).decode("ascii")
         pid = self.ask("guest-exec", arguments, end).get("pid")
+        if not isinstance(pid, int):
+            raise self.nonsense("it runs a command without a process")
         wait = 0.01
         while True:
             status = self.ask("guest-exec-status", {"pid": pid}, end)

@@ -59,7 +59,7 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
         raise _guest_unit.error(vm.name, vm.foreign_units[after.mount_path])
     if found.guest == FOREIGN and not tag_mounted(vm, before or after):
         mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
-        what = f"{mount.fstype} from {mount.source!a}" if mount else "something"
+        what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
         raise ModelfleetError(
             "mount_path_in_use",
             f"VM {vm.name}: {what} is mounted at {after.mount_path} in the guest",
@@ -103,7 +103,7 @@ def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
         if mount != ours and any(_guest.is_mounted(mount, tag) for tag in tags(vm, record).union(more)):
             raise ModelfleetError(
                 "mount_busy",
-                f"VM {vm.name}: the guest has mounted the model by itself at {mount.mount_point!a}",
+                f"VM {vm.name}: the guest has mounted the model by itself at {_input.show(mount.mount_point)}",
                 vm=vm.name,
                 mount_path=record.mount_path,
             )
