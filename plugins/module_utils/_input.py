@@ -140,6 +140,14 @@ def vm_name(option: str, value: str) -> str:
     return value.lower() if is_uuid(value) else value
 
 
+def uri(option: str, value: str) -> str:
+    """A URI of libvirt, which says itself what is wrong with it as long as it is a text that can be shown."""
+    no_control_characters(option, value)
+    if len(value.encode()) > PATH_MAX:
+        raise invalid(option, f"{show(value)} is longer than {PATH_MAX} bytes")
+    return value
+
+
 def absolute_path(option: str, value: str) -> str:
     """An absolute path, normalised, without '.' and '..'."""
     if not value.startswith("/"):
