@@ -74,7 +74,10 @@ def plan_vm(
         record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
     ]
     claimed.update(record.uuid for record in going)
-    staying = [record for record in _by_path(vm) if record.uuid not in claimed]
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
+    # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
+    kept = {plan.before.uuid for plan in unasked if plan.before and plan.error}
+    staying = [record for record in _by_path(vm) if record.uuid not in claimed or record.uuid in kept]
     if terms.present:
         for index, mount in entries:
             plans[index] = [plan_present(host, vm, mount, staying, terms)]
@@ -84,7 +87,6 @@ def plan_vm(
             claimed.update(record.uuid for record in meant)
             plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
     for record in _by_path(vm):
         if record.uuid not in claimed and record.intent != _records.SETTLED:
             unasked.append(_carry_on(host, vm, record, terms))
