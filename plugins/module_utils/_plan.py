@@ -15,7 +15,7 @@ import typing as t
 
 from . import _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
-from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, layers
+from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, keeps_unit, layers
 from ._observed import HostView, ModelKey, VmView
 from ._steps import (
     ATTACH,
@@ -219,7 +219,7 @@ def _set_up(
 
 def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
     """Whether the guest keeps a unit of ours for a mount that shall have none any more."""
-    had = before.persistence == SYSTEMD and vm.units.get(before.mount_path) is not None
+    had = before.persistence == SYSTEMD and keeps_unit(vm, before)
     return had and after.persistence != SYSTEMD
 
 
@@ -231,7 +231,7 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, terms: Terms, e
     if not terms.force:
         _refusals.refuse_other_uses(vm, record)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
-    if guest_unit(vm, record) in (RIGHT, WRONG):
+    if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
         steps.append(Step(REMOVE_UNIT, record))
     mounted = _refusals.tag_mounted(vm, record)
     if mounted and record.guest == AGENT:

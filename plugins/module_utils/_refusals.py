@@ -55,8 +55,12 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
         raise ModelfleetError(
             "guest_unsupported", f"VM {vm.name}: persistence=systemd, but the guest does not run systemd", vm=vm.name
         )
-    if after.persistence == SYSTEMD and after.mount_path in vm.foreign_units:
-        raise _guest_unit.error(vm.name, vm.foreign_units[after.mount_path])
+    defined_by = vm.foreign_units.get(after.mount_path)
+    unit = vm.units.get(after.mount_path)
+    if unit is not None:
+        defined_by = _guest_unit.replaced_by(after.mount_path, unit)
+    if after.persistence == SYSTEMD and defined_by:
+        raise _guest_unit.error(vm.name, defined_by)
     if found.guest == FOREIGN and not tag_mounted(vm, before or after):
         mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
         what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"

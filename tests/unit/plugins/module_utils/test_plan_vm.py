@@ -216,3 +216,13 @@ def test_what_is_in_use_and_cannot_be_purged_is_not_hidden_by_what_is_listed(pat
     listed, purged = plan(on(R), busy, mount, **PURGE)
     assert (purged.origin, purged.error.code) == ("purged", "mount_busy")
     assert (listed.steps, listed.error.code) == ((), "duplicate_mount")
+
+
+def test_a_unit_that_somebody_put_in_the_place_of_ours_is_left_alone():
+    kept = b.record(persistence="systemd")
+    vm = b.running(kept, units={kept.mount_path: "[Mount]\nWhat=nas:/x\n"}, systemd=True)
+    (gone,) = plan(on(kept), vm, b.wanted(), present=False)
+    assert gone.actions == GONE
+    (refused,) = plan(on(kept), vm, b.wanted(persistence="systemd"))
+    assert refused.error.code == "guest_unit_foreign"
+    assert refused.error.details["guest_file"] == "/etc/systemd/system/srv-ai-guard.mount"

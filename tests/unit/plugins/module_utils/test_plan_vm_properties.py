@@ -100,7 +100,7 @@ def slots(draw, model):
         bind=draw(usually("right", "missing", "writable", "other", "empty")),
         daemon=draw(usually("right", "dead", "stale")),
         guest=draw(usually("right", "missing", "options", "old tag", "twice", "elsewhere too", "covered", "foreign")),
-        unit=draw(usually("as recorded", "missing", "wrong")),
+        unit=draw(usually("as recorded", "missing", "wrong", "foreign")),
         stale=draw(usually(False, True)),
     )
 
@@ -135,6 +135,8 @@ def guest_mounts(slot):
 def unit_of(slot):
     if slot.record.persistence != "systemd" or slot.unit == "missing":
         return None
+    if slot.unit == "foreign":
+        return FOREIGN_UNIT
     text = simulator.unit(slot.record)
     return text if slot.unit == "as recorded" else f"{text}# edited\n"
 
@@ -316,6 +318,8 @@ def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, w
     target(float(len(steps)))
     after = simulator.run(host, vm, steps)
     assert untouched(*after, concerned(vm, wanted, terms)) == untouched(host, vm, concerned(vm, wanted, terms))
+    models = [(record.model_uuid, record.model_version) for record in after[1].records.values()]
+    assert len(set(models)) == len(models)
     again = each(planned(*after, wanted, terms))
     assert [plan.actions for plan in again if plan.steps] == []
     failed = {plan.before.uuid for plan in each(plans) if plan.error and plan.before}
