@@ -187,8 +187,8 @@ def fuzz(vm: str, seed: int, count: int) -> Report:
             params = mount_call(entries, state)
             report.call(f"vm_model_mount {state}", functools.partial(run, params, check_mode), mounts_of)
     options(report, source, vm, count // 10)
-    centers(report, source, count // 5)
-    filters(report, source, count // 5)
+    centers(report, source, count // 10)
+    filters(report, source, count // 20)
     return report
 
 

@@ -100,7 +100,7 @@ def test_names_of_vms_can_be_looked_up(value):
         assert result and "/" not in result and accepted(_input.vm_name, result) == result
 
 
-@given(value=st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), HOSTILE), lambda inner: st.lists(inner)))
+@given(value=st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), HOSTILE), st.lists))
 @examples(60)
 def test_trimming_is_done_after_the_first_time(value):
     once = _input.trimmed(value)
