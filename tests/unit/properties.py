@@ -35,8 +35,9 @@ def examples(count):
 
 # What means something to a path, a shell, XML, a unit file, fstab, a mount table, a terminal or a text encoding.
 PIECES = (
-    "a b.c-d_e+f:g,h=i Model-7 models srv etc proc .. . ... ~ - -- --help -o,rw -rf * ? [ ] [a-z] {x} $HOME $(id) `id` ;"
-    " & | > < ' \" \\ \\040 \\x2d \\n % %% %i %n %H # ! ^ ua-modelfleet- <mount/> ]]> <!-- &amp; &lt; &#10; {{ 7*7 }} {% raw %}"
+    "a b.c-d_e+f:g,h=i Model-7 models srv etc proc .. . ... ~ - -- --help -o,rw -rf * ? [ ] [a-z] {x} $HOME $(id) `id`"
+    " ; & | > < ' \" \\ \\040 \\x2d \\n % %% %i %n %H # ! ^ ua-modelfleet- <mount/> ]]> <!-- &amp; &lt; &#10;"
+    " {{ 7*7 }} {% raw %}"
 ).split()
 PIECES += [" ", "  ", "\t", "\n", "\r", "\v", "\0", "\x1b[2J", "\x1c", "\x7f", "\x85", "\xa0", "\xad"]
 PIECES += ["\u2028", "\u2029", "\u202e", "\u200b", "\ufeff", "\ufffd", "\ufffe", "\ufdd0", "\ud800", "\udcff"]

@@ -55,6 +55,7 @@ def exited(code, stdout, stderr):
 
 COVERED = scripted_agent.ROOT + f"61 21 0:55 / {PATH} ro - {MARK}\x1b[2J{MARK * 500} {MARK * 9000} rw\n"
 ELSEWHERE = scripted_agent.ROOT + f"61 21 0:55 / /{MARK * 9000}\x1b[2J ro - virtiofs {R.tag} rw\n"
+LONG = scripted_agent.ROOT + "1 1 0:1 / /x rw - a b c\n" * 3000
 TABLES = st.one_of(
     st.sampled_from(
         [
@@ -62,7 +63,7 @@ TABLES = st.one_of(
             scripted_agent.ROOT + scripted_agent.OURS,
             COVERED,
             ELSEWHERE,
-            scripted_agent.ROOT + "1 1 0:1 / /x rw - a b c\n" * 3000,
+            LONG,
         ]
     ),
     TEXTS.map(lambda text: scripted_agent.ROOT + text.encode("utf-8", "replace").decode()),
@@ -83,10 +84,14 @@ ERRORS = st.tuples(
     st.sampled_from(["agent_unavailable", "agent_command_failed"]),
     st.one_of(TEXTS, st.sampled_from(["Command guest-exec has been disabled", "frozen", "is not allowed"])),
 )
+# One part of an honest answer is something else, or not there.
+BENDS = st.tuples(st.integers(0, 3), st.one_of(st.just(scripted_agent.FOREVER), JSON))
 # How one command is answered: as an honest agent does it, with anything, with an error, or not at all.
 MOODS = st.one_of(
     st.just(("honest", None)),
     st.just(("honest", None)),
+    st.tuples(st.just("bend"), BENDS),
+    st.tuples(st.just("bend"), BENDS),
     st.tuples(st.just("answer"), ANSWERS),
     st.tuples(st.just("error"), ERRORS),
     st.just(("silent", None)),
@@ -116,6 +121,8 @@ class Hostile:
         self._clock = clock
         self._moods = moods
         self._honest = scripted_agent.Agent(table)
+        # A few bytes at a time, or as much as is asked for.
+        self._honest.chunk = 3 if len(moods) % 2 else 1 << 20
         self._honest.usual = lambda _command, _stdin: results[len(self.asked) % len(results)]
         self.asked = []
 
@@ -133,10 +140,24 @@ class Hostile:
         if kind == "answer":
             return what
         try:
-            return self._honest(command, arguments, deadline)
+            answer = self._honest(command, arguments, deadline)
         except (AssertionError, KeyError):
             # It was told of a handle or a process that it never gave.
             return {}
+        return answer if kind == "honest" else bent(answer, *what)
+
+
+def bent(answer, which, value):
+    """An honest answer with another value in it, or without one."""
+    if not isinstance(answer, dict) or not answer:
+        return answer if value is scripted_agent.FOREVER else value
+    answer = dict(answer)
+    key = sorted(answer)[which % len(answer)]
+    if value is scripted_agent.FOREVER:
+        del answer[key]
+    else:
+        answer[key] = value
+    return answer
 
 
 CALLS = {
@@ -153,7 +174,8 @@ CALLS = {
     "write_unit": lambda guest: guest.write_unit(R.uuid, R.tag, PATH),
     "remove_unit": lambda guest: guest.remove_unit(R.uuid, PATH),
 }
-RESULTS = st.lists(st.tuples(st.sampled_from([0, 0, 1, 32, 126, 127]), TEXTS, TEXTS), min_size=1, max_size=4)
+OUTPUTS = TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass"))
+RESULTS = st.lists(st.tuples(st.sampled_from([0, 0, 1, 32, 126, 127]), OUTPUTS, OUTPUTS), min_size=1, max_size=4)
 PLAYED = st.lists(st.tuples(MOODS, SECONDS), min_size=1, max_size=8)
 
 
@@ -185,7 +207,8 @@ def presentable(problem):
 
 
 @given(name=st.sampled_from(sorted(CALLS)), moods=PLAYED, table=TABLES, results=RESULTS)
-@examples(300)
+@example(name="mounts", moods=[HONEST], table=LONG, results=[(0, "", "")])
+@examples(500)
 def test_only_errors_with_a_code_come_out_and_in_time(name, moods, table, results):
     def call(guest):
         try:

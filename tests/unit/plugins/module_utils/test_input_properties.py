@@ -164,6 +164,7 @@ def test_entries_are_complete_or_refused(entries, present, persistence):
 
 
 @given(option=st.sampled_from(_filters.OPTIONS), values=st.lists(st.one_of(st.none(), HOSTILE, NAMES)), text=HOSTILE)
+@example(option="mount_paths", values=["/srv/[a-z]"], text="/srv/b")
 @examples(250)
 def test_filters_match_or_are_refused(option, values, text):
     values = _input.trimmed(values)
