@@ -153,7 +153,7 @@ class _Run:
         self.records = records
 
     def _stamped(self, record: _records.Record) -> _records.Record:
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.datetime.now(datetime.timezone.utc).strftime(_records.TIME)
         before = self._view.records.get(record.uuid)
         return dataclasses.replace(
             record,

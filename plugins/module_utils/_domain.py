@@ -228,8 +228,9 @@ def connect(uri: str) -> t.Any:
     """A connection to libvirt.
 
     Raises:
-        ModelfleetError: C(libvirt_unavailable).
+        ModelfleetError: C(libvirt_unavailable), C(invalid_input).
     """
+    _input.uri("uri", uri)
     if libvirt is None:
         raise ModelfleetError("libvirt_unavailable", "the Python bindings of libvirt are not installed on this host")
     # Without a handler libvirt prints every error to standard error as well.

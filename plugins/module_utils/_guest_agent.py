@@ -85,7 +85,7 @@ class Agent:
         pids = [self._start(command) for command in commands]
         return [self._finish(pid, command) for pid, command in zip(pids, commands)]
 
-    def _start(self, command: t.Sequence[str], content: t.Optional[bytes] = None) -> t.Any:
+    def _start(self, command: t.Sequence[str], content: t.Optional[bytes] = None) -> int:
         arguments: dict[str, t.Any] = {
             "path": command[0],
             "arg": list(command[1:]),
@@ -94,9 +94,12 @@ class Agent:
         }
         if content is not None:
             arguments["input-data"] = base64.b64encode(content).decode("ascii")
-        return self.ask("guest-exec", arguments, time.monotonic() + self.deadline).get("pid")
+        pid = self.ask("guest-exec", arguments, time.monotonic() + self.deadline).get("pid")
+        if not isinstance(pid, int):
+            raise self.nonsense("it runs a command without a process")
+        return pid
 
-    def _finish(self, pid: t.Any, command: t.Sequence[str], code: str = "agent_command_failed") -> Done:
+    def _finish(self, pid: int, command: t.Sequence[str], code: str = "agent_command_failed") -> Done:
         end = time.monotonic() + self.deadline
         wait = 0.01
         while True:

@@ -105,7 +105,7 @@ def foreign(agent: _guest_agent.Agent, path: str) -> t.Optional[str]:
     name = _mount_lines.unit_name(path)
     present = read(agent, path)
     if present is not None:
-        return None if _mount_lines.mount_of_unit(present) else f"{_DIRECTORY}/{name}"
+        return replaced_by(path, present)
     if _mount_lines.stands_in_fstab(_text(agent, "/etc/fstab") or "", path):
         return "/etc/fstab"
     # A unit that a package or a generator brings stands elsewhere. One that systemd made up for a mount that it saw
@@ -113,6 +113,11 @@ def foreign(agent: _guest_agent.Agent, path: str) -> t.Optional[str]:
     shown = agent.run(["systemctl", "show", "--property=FragmentPath", "--", name]).stdout
     fragment = shown.decode("utf-8", "replace").strip().partition("=")[2]
     return fragment if fragment and fragment != f"{_DIRECTORY}/{name}" else None
+
+
+def replaced_by(path: str, unit: str) -> t.Optional[str]:
+    """The file with the unit of a path when it is not ours."""
+    return None if _mount_lines.mount_of_unit(unit) else f"{_DIRECTORY}/{_mount_lines.unit_name(path)}"
 
 
 def error(name: str, file: str) -> ModelfleetError:

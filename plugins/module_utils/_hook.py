@@ -19,7 +19,7 @@ import syslog
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _centers, _devices, _mountinfo, _records, _sources
+from . import _centers, _devices, _identity, _input, _mountinfo, _records, _sources
 
 # Seconds that the storage of one model center may take to answer while a VM is starting.
 _DEADLINE = 5.0
@@ -35,9 +35,12 @@ def main(argv: list[str]) -> int:
     try:
         domain = ET.fromstring(xml)
         vm = domain.findtext("uuid", "")
-        if vm and operation == "prepare":
+        # It becomes a part of paths.
+        if not _input.is_uuid(vm):
+            _log(f"{operation} of {argv[1]}: the domain has no UUID")
+        elif operation == "prepare":
             prepare(domain, vm)
-        elif vm:
+        else:
             release(vm)
     except Exception as problem:  # whatever it is, the VM comes first
         _log(f"{operation} of {argv[1]}: {problem!r}")
@@ -48,7 +51,7 @@ def prepare(domain: ET.Element, vm: str) -> None:
     """Bind the source of every device of ours: the model of its record, or nothing in its place."""
     root = f"{_sources.VMS_DIRECTORY}/{vm}/"
     found = _devices.parse(domain).devices
-    wanted = [device for device in found if device.ours and device.source == root + device.token]
+    wanted = [device for device in found if _identity.is_alias(device.alias) and device.source == root + device.token]
     if not wanted:
         return
     _sources.make_directories()
@@ -97,4 +100,5 @@ def _bind(
 
 
 def _log(message: str) -> None:
-    syslog.syslog(syslog.LOG_WARNING, message)
+    # The name of a VM comes as bytes, which need not be the encoding that this process runs in.
+    syslog.syslog(syslog.LOG_WARNING, message.encode("utf-8", "backslashreplace").decode())

@@ -16,6 +16,7 @@ import uuid
 NAMESPACE = uuid.UUID("3e69d56c-e7cc-5b01-9d64-0b5f5cd52e9c")
 
 ALIAS_PREFIX = "ua-modelfleet-"
+_ALIAS = re.compile(re.escape(ALIAS_PREFIX) + r"[0-9a-f]{16}\Z")
 _TAG_BYTES = 36
 
 
@@ -46,6 +47,11 @@ def alias(mount: str) -> str:
     a socket, whose length is limited; this one has 30 bytes.
     """
     return ALIAS_PREFIX + token(mount)
+
+
+def is_alias(text: str) -> bool:
+    """Whether a text is the alias of some mount."""
+    return bool(_ALIAS.match(text))
 
 
 def tag(mount: str, model: str) -> str:

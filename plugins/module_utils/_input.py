@@ -149,6 +149,14 @@ def vm_name(option: str, value: str) -> str:
     return value.lower() if is_uuid(value) else value
 
 
+def uri(option: str, value: str) -> str:
+    """A URI of libvirt, which says itself what is wrong with it as long as it is a text that can be shown."""
+    no_control_characters(option, value)
+    if len(value.encode()) > PATH_MAX:
+        raise invalid(option, f"{show(value)} is longer than {PATH_MAX} bytes")
+    return value
+
+
 def absolute_path(option: str, value: str) -> str:
     """An absolute path, normalised, without '.' and '..'."""
     if not value.startswith("/"):
@@ -213,7 +221,12 @@ def no_control_characters(option: str, value: str) -> None:
         ModelfleetError: C(invalid_input).
     """
     # Control and surrogate code points, line and paragraph separators: none can stand in XML, a unit
-    # file or a mount table and come back the same. U+FFFE and U+FFFF are not XML characters either.
+    # file or a mount table and come back the same. Nor can noncharacters: XML has not all of them, and
+    # systemd ignores a line of a unit that has one.
     for character in value:
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in "\ufffe\uffff":
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or _is_noncharacter(ord(character)):
             raise invalid(option, f"{show(value)} contains a control character")
+
+
+def _is_noncharacter(code: int) -> bool:
+    return 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE

@@ -105,6 +105,12 @@ def guest_unit(vm: VmView, record: _records.Record) -> str:
     return RIGHT if unit == _mount_lines.unit(record.tag, record.mount_path, record.uuid) else WRONG
 
 
+def keeps_unit(vm: VmView, record: _records.Record) -> bool:
+    """Whether the guest has the unit that was written for a mount, edited or not; not one that somebody put there."""
+    unit = vm.units.get(record.mount_path)
+    return unit is not None and _mount_lines.mount_of_unit(unit) == record.uuid
+
+
 def _guest_layer(vm: VmView, record: _records.Record, live: str) -> str:
     mount = guest_mount(vm, record, live)
     if mount != RIGHT:

@@ -113,7 +113,9 @@ def mount_of_unit(text: str) -> t.Optional[str]:
 
 def stands_in_fstab(fstab: str, path: str) -> bool:
     """Whether an fstab has a line for a path."""
-    lines = [line.split() for line in fstab.split("\n") if not line.lstrip().startswith("#")]
+    # Not split(): a path may have blanks that are none to fstab.
+    lines = [re.split("[ \t]+", line.strip(" \t")) for line in fstab.split("\n")]
+    lines = [fields for fields in lines if not fields[0].startswith("#")]
     places = [_OCTAL.sub(lambda found: chr(int(found.group(1), 8)), fields[1]) for fields in lines if len(fields) > 1]
     return any(place.rstrip("/") == path for place in places)
 

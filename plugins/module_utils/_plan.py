@@ -15,7 +15,7 @@ import typing as t
 
 from . import _devices, _identity, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
-from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, layers
+from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, keeps_unit, layers
 from ._observed import HostView, ModelKey, VmView
 from ._steps import (
     ATTACH,
@@ -76,7 +76,10 @@ def plan_vm(
         record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
     ]
     claimed.update(record.uuid for record in going)
-    staying = [record for record in _by_path(vm) if record.uuid not in claimed]
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
+    # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
+    kept = {plan.before.uuid for plan in unasked if plan.before and plan.error}
+    staying = [record for record in _by_path(vm) if record.uuid not in claimed or record.uuid in kept]
     if terms.present:
         for index, mount in entries:
             plans[index] = [plan_present(host, vm, mount, staying, terms)]
@@ -86,7 +89,6 @@ def plan_vm(
             claimed.update(record.uuid for record in meant)
             plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
     for record in _by_path(vm):
         if record.uuid not in claimed and record.intent != _records.SETTLED:
             unasked.append(_carry_on(host, vm, record, terms))
@@ -236,7 +238,7 @@ def _set_up(
 
 def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
     """Whether the guest keeps a unit of ours for a mount that shall have none any more."""
-    had = before.persistence == SYSTEMD and vm.units.get(before.mount_path) is not None
+    had = before.persistence == SYSTEMD and keeps_unit(vm, before)
     return had and after.persistence != SYSTEMD
 
 
@@ -248,7 +250,7 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, terms: Terms, e
     if not terms.force:
         _refusals.refuse_other_uses(vm, record)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
-    if guest_unit(vm, record) in (RIGHT, WRONG):
+    if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
         steps.append(Step(REMOVE_UNIT, record))
     mounted = _refusals.tag_mounted(vm, record)
     if mounted and record.guest == AGENT:

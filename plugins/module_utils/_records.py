@@ -13,6 +13,7 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -22,6 +23,7 @@ from ._errors import ModelfleetError
 NAMESPACE = "urn:modelfleet:kvm"
 PREFIX = "modelfleet"
 SCHEMA_VERSION = 1
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 MOUNTING = "mounting"
 SETTLED = "settled"
@@ -127,6 +129,8 @@ def _record(element: ET.Element, vm: str) -> Record:
     try:
         values: dict[str, t.Any] = {field: attributes.pop(field) for field in _FIELDS}
         values["generation"] = int(values["generation"])
+        for field in ("create_date", "last_op_date"):
+            datetime.datetime.strptime(values[field], TIME)
     except (KeyError, ValueError) as problem:
         raise _damaged(vm, f"{problem}") from None
     values["read_only"] = values["read_only"] == "true"

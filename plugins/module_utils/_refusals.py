@@ -55,11 +55,15 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
         raise ModelfleetError(
             "guest_unsupported", f"VM {vm.name}: persistence=systemd, but the guest does not run systemd", vm=vm.name
         )
-    if after.persistence == SYSTEMD and after.mount_path in vm.foreign_units:
-        raise _guest_unit.error(vm.name, vm.foreign_units[after.mount_path])
+    defined_by = vm.foreign_units.get(after.mount_path)
+    unit = vm.units.get(after.mount_path)
+    if unit is not None:
+        defined_by = _guest_unit.replaced_by(after.mount_path, unit)
+    if after.persistence == SYSTEMD and defined_by:
+        raise _guest_unit.error(vm.name, defined_by)
     if found.guest == FOREIGN and not tag_mounted(vm, before or after):
         mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
-        what = f"{mount.fstype} from {mount.source!a}" if mount else "something"
+        what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
         raise ModelfleetError(
             "mount_path_in_use",
             f"VM {vm.name}: {what} is mounted at {after.mount_path} in the guest",
@@ -103,7 +107,7 @@ def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
         if mount != ours and any(_guest.is_mounted(mount, tag) for tag in tags(vm, record).union(more)):
             raise ModelfleetError(
                 "mount_busy",
-                f"VM {vm.name}: the guest has mounted the model by itself at {mount.mount_point!a}",
+                f"VM {vm.name}: the guest has mounted the model by itself at {_input.show(mount.mount_point)}",
                 vm=vm.name,
                 mount_path=record.mount_path,
             )

@@ -135,6 +135,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _identity,
     _input,
     _locks,
+    _mount_lines,
     _process,
     _storage,
 )
@@ -147,12 +148,14 @@ def wanted(params: dict[str, t.Any], known: t.Optional[_centers.Center]) -> _cen
     url = params["storage_url"]
     if params["state"] == _center_mount.MOUNTED and url is None:
         raise _input.invalid("storage_url", "it is required with state=mounted")
-    mount_point = params["mount_point"] or f"/var/lib/modelfleet/centers/{name}"
+    mount_point = _input.mount_point("mount_point", params["mount_point"] or f"/var/lib/modelfleet/centers/{name}")
+    if not _mount_lines.can_be_unit(mount_point):
+        raise _input.invalid("mount_point", "it is too long for the name of a mount unit")
     center = _centers.Center(
         name=name,
         uuid=_uuid(params["uuid"], name, known),
         storage_url=_storage.check(url) if url else "",
-        mount_point=_input.mount_point("mount_point", mount_point),
+        mount_point=mount_point,
         read_only=params["read_only"],
     )
     # What goes away goes from where it is, whatever the options say.

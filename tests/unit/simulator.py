@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _input,
     _mount_lines,
     _mountinfo,
     _records,
@@ -145,6 +146,8 @@ def _verify(host, vm, record):
 def _mount(host, vm, record):
     assert any(found.tag == record.tag for found in vm.live.devices), "the guest does not know the tag"
     assert _mountinfo.visible(list(vm.guest), record.mount_path) is None, "something is mounted there"
+    models = [mount.mount_point for mount in vm.guest if mount.fstype == "virtiofs"]
+    assert not any(_input.overlaps(path, record.mount_path) for path in models), "one model would hide another"
     return host, dataclasses.replace(vm, guest=(*vm.guest, in_guest(record)))
 
 
@@ -168,6 +171,8 @@ def _remount(host, vm, record):
 
 def _write_unit(host, vm, record):
     _unsettled(vm, record)
+    present = vm.units[record.mount_path]
+    assert present is None or _mount_lines.mount_of_unit(present), "only what is ours is overwritten"
     return host, dataclasses.replace(vm, units={**vm.units, record.mount_path: unit(record)})
 
 

@@ -483,3 +483,11 @@ def test_what_is_not_known_to_be_windows_keeps_its_first_failure(answer):
     agent.files = {}
     agent.guest_get_osinfo = lambda _arguments: answer
     assert failure(guest(agent).mounts).code == "agent_command_failed"
+
+
+@pytest.mark.parametrize("pid", [None, "1", {"pid": 1}, 1.0, [1]])
+def test_a_process_is_a_number(pid):
+    agent = Agent()
+    agent.guest_exec = lambda _arguments: {"pid": pid}
+    assert failure(guest(agent).remount_read_only, "/srv/ai/guard").code == "agent_command_failed"
+    assert agent.asked == ["guest-exec"]

@@ -99,6 +99,13 @@ def test_only_the_sources_of_the_vm_are_bound(below, effects):
     assert effects.bound == {}
 
 
+@pytest.mark.parametrize("token", ["../x", "..", "", "0123456789abcdef0", "0123456789ABCDEF"])
+def test_only_an_alias_of_a_mount_is_a_part_of_a_path(token, effects):
+    source = f"{_sources.VMS_DIRECTORY}/{b.VM}/{token}"
+    _hook.prepare(domain(devices=_devices.virtiofs("x", f"ua-modelfleet-{token}", source, False)), b.VM)
+    assert effects.bound == {}
+
+
 EMPTY = {SOURCES[R.model_path]: None, SOURCES[OTHER.model_path]: None}
 
 
@@ -197,3 +204,18 @@ def test_whatever_goes_wrong_the_vm_comes_first(operation, effects, monkeypatch)
     monkeypatch.setattr(_hook, operation, broken)
     assert call(monkeypatch, f"render-4 {operation} begin -", ET.tostring(domain(R))) == 0
     assert "RuntimeError" in effects.log[0]
+
+
+@pytest.mark.parametrize("uuid", ["", "..", "../../../srv", f"{b.VM}/..", " "])
+@pytest.mark.parametrize("operation", ["prepare", "release"])
+def test_only_a_uuid_is_a_part_of_a_path(operation, uuid, effects, monkeypatch):
+    monkeypatch.setattr(_hook, operation, lambda *_arguments: pytest.fail("it went on"))
+    assert call(monkeypatch, f"render-4 {operation} begin -", ET.tostring(b.domain_xml(uuid=uuid))) == 0
+    assert "no UUID" in effects.log[0]
+
+
+def test_a_name_in_another_encoding_can_be_logged(monkeypatch):
+    logged = []
+    monkeypatch.setattr(_hook.syslog, "syslog", lambda _level, text: logged.append(text.encode()))
+    assert call(monkeypatch, "caf\udce9 prepare begin -", b"") == 0
+    assert b"caf\\udce9" in logged[0]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _input
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _input
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
 PASTED = {
@@ -122,6 +122,8 @@ def test_a_refusal_names_the_option(check):
 
 
 CONTROL = ["\0", "\n", "\r", "\t", "\x0b", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\udc80", "\ud800", "\uffff"]
+# Noncharacters, for which systemd ignores a line.
+CONTROL += ["\ufdd0", "\ufdef", "\U0001fffe", "\U0010ffff"]
 
 
 @pytest.mark.parametrize("check", [_input.vm_name, _input.absolute_path, _input.relative_path, _input.mount_path])
@@ -184,3 +186,10 @@ def test_values_in_messages_are_short_and_printable():
     shown = _input.show("\x1b[31m" + "é" * 4000)
     assert len(shown) <= 120
     assert shown.isprintable() and shown.isascii()
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system\0", "qemu:///\udc80", "x" * 1025])
+def test_a_uri_that_cannot_be_shown_does_not_reach_libvirt(uri):
+    with pytest.raises(ModelfleetError) as caught:
+        _domain.connect(uri)
+    assert caught.value.code == "invalid_input" and caught.value.msg.isprintable()

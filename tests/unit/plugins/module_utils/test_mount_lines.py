@@ -112,3 +112,8 @@ def test_only_a_unit_of_ours_carries_the_mark():
 )
 def test_fstab_lines_are_found_by_their_path(fstab, expected):
     assert _mount_lines.stands_in_fstab(fstab, "/srv/a b") is expected
+
+
+def test_a_blank_that_is_none_to_fstab_is_part_of_a_path():
+    path = "/srv/a\xa0b"
+    assert _mount_lines.stands_in_fstab(_mount_lines.mount_lines("guard-tag", path)["fstab"], path)

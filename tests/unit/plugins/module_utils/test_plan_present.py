@@ -249,3 +249,13 @@ def test_a_replug_needs_no_further_port():
 def test_ports_do_not_count_where_none_are_needed(vm):
     plans = [b.present(b.host(), vm, mount) for mount in (b.wanted(), b.second())]
     assert _refusals.too_few_ports(vm, plans) is None
+
+
+def test_what_a_guest_says_of_its_mounts_is_shown_in_short():
+    # A megabyte in a mount table, or what moves the cursor of whoever reads the error.
+    cover = FOREIGN_MOUNT._replace(fstype="\x1b[2J", source="x" * 1_000_000)
+    problem = b.present(b.host(), b.running(guest=(b.ROOT, cover)), b.wanted()).error
+    assert problem.msg.isprintable() and len(problem.msg) < 500
+    copy = b.in_guest(R, mount_point="/" + "y" * 1_000_000)
+    (gone,) = b.absent(b.host(BIND), b.running(R, guest=(b.ROOT, b.in_guest(R), copy)), b.wanted())
+    assert gone.error.code == "mount_busy" and len(gone.error.msg) < 500

@@ -245,3 +245,23 @@ def test_a_unit_goes_when_it_is_no_longer_wanted():
 def test_a_unit_that_cannot_be_is_refused_before_anything_is_done(changes, code):
     (found,) = plan(b.host(), b.running(units=NO_UNIT, **changes), b.wanted(persistence="systemd"))
     assert (found.error.code, found.actions) == (code, [])
+
+
+@pytest.mark.parametrize("path", ["/srv/ai", "/srv/ai/guard/inside", "/srv/ai/elsewhere"])
+def test_what_is_in_use_and_cannot_be_purged_is_not_hidden_by_what_is_listed(path):
+    # The guest uses it, so that it stays; around or inside of it, or as the same model again, nothing can come.
+    busy = b.running(R, guest=(b.ROOT, b.in_guest(R), b.in_guest(R, mount_point="/mnt/copy")))
+    mount = b.wanted(mount_path=path) if "elsewhere" in path else b.second(mount_path=path)
+    listed, purged = plan(on(R), busy, mount, **PURGE)
+    assert (purged.origin, purged.error.code) == ("purged", "mount_busy")
+    assert (listed.steps, listed.error.code) == ((), "duplicate_mount")
+
+
+def test_a_unit_that_somebody_put_in_the_place_of_ours_is_left_alone():
+    kept = b.record(persistence="systemd")
+    vm = b.running(kept, units={kept.mount_path: "[Mount]\nWhat=nas:/x\n"}, systemd=True)
+    (gone,) = plan(on(kept), vm, b.wanted(), present=False)
+    assert gone.actions == GONE
+    (refused,) = plan(on(kept), vm, b.wanted(persistence="systemd"))
+    assert refused.error.code == "guest_unit_foreign"
+    assert refused.error.details["guest_file"] == "/etc/systemd/system/srv-ai-guard.mount"

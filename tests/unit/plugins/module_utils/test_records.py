@@ -129,6 +129,8 @@ def test_a_record_that_lacks_something_is_damaged():
         {"model_path": "/etc"},
         {"model_center_name": "../depot"},
         {"intent": "whatever"},
+        {"create_date": "2026-01-17"},
+        {"last_op_date": "yesterday"},
     ],
     ids=str,
 )

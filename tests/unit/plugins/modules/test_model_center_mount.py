@@ -31,6 +31,7 @@ URL = "file:///data/depot"
         ({"name": "depot", "storage_url": URL, "mount_point": "mnt"}, "mount_point"),
         ({"name": "depot", "storage_url": URL, "mount_point": "/usr/lib/x"}, "mount_point"),
         ({"name": "depot", "storage_url": URL, "mount_point": "/mnt/x\\"}, "mount_point"),
+        ({"name": "depot", "storage_url": URL, "mount_point": "/mnt/" + "\xe9" * 64}, "mount_point"),
         ({"name": "depot", "storage_url": URL, "timeout": 0}, "timeout"),
     ],
 )
