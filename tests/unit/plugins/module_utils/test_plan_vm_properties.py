@@ -302,7 +302,7 @@ MACHINES, WISHES = machines(), wishes()
 
 
 @given(machine=MACHINES, wish=WISHES)
-@examples(400)
+@examples(300)
 def test_plans_are_pure_and_in_order(machine, wish):
     host, vm = machine.host, machine.vm
     wanted, terms = wish
@@ -329,7 +329,7 @@ def test_plans_are_pure_and_in_order(machine, wish):
 
 
 @given(machine=MACHINES, wish=WISHES)
-@examples(1200)
+@examples(700)
 def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, wish):
     host, vm = machine.host, machine.vm
     wanted, terms = wish
