@@ -30,7 +30,8 @@ except ImportError:  # reported by _domain.connect
 
 _REQUESTS_PER_CONNECTION = 5
 # Seconds that one request may hold its place: of an agent never heard of, of one that answers, of one that was silent.
-_FIRST, _KNOWN, _SILENT = 2, 10, 4
+# libvirt itself gives an agent 5 s to be in step with it (QEMU_AGENT_WAIT_TIME), so more is of no use for the last.
+_FIRST, _KNOWN, _SILENT = 2, 10, 6
 
 
 class Agents:

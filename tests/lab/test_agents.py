@@ -131,15 +131,17 @@ SILENT = [f"silent{number}" for number in range(20)]
 def many(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Guest]]:
     """Twenty VMs with a model each whose agents fell silent, and an honest one, on one host."""
     host = prepared["beta"]
-    made = {vm: host.guest(vm, memory_mb=64) for vm in (*SILENT, "alive")}
+    made = {vm: host.guest(vm) for vm in (*SILENT, "alive")}
     mounts = [{"vm": vm, "model": KEPT, "model_center": "zoo"} for vm in SILENT]
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(Guest.up, made.values()))
-        ansible.module("vm_model_mount", {"mounts": mounts}, limit="beta")
-        list(pool.map(lambda vm: agents.replace(made[vm], "silent"), SILENT))
-    yield made
-    for guest in made.values():
-        guest.remove()
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(Guest.up, made.values()))
+            ansible.module("vm_model_mount", {"mounts": mounts}, limit="beta")
+            list(pool.map(lambda vm: agents.replace(made[vm], "silent"), SILENT))
+        yield made
+    finally:
+        for guest in made.values():
+            guest.remove()
 
 
 def test_twenty_silent_agents_cost_one_deadline_and_delay_nobody(
