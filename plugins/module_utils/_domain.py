@@ -238,7 +238,11 @@ def connect(uri: str) -> t.Any:
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as problem:
-        raise ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri) from None
+        raise _unreachable(uri, problem) from None
+
+
+def _unreachable(uri: str, problem: t.Any) -> ModelfleetError:
+    return ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri)
 
 
 class Host:
@@ -250,7 +254,10 @@ class Host:
         """
         self._connection = connect(uri)
         self.uri = uri
-        self.version: int = self._connection.getLibVersion()
+        try:
+            self.version: int = self._connection.getLibVersion()
+        except libvirt.libvirtError as problem:
+            raise _unreachable(uri, problem) from None
 
     def vm(self, name: str) -> Vm:
         """The domain with a name or UUID.
