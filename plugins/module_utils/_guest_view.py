@@ -27,7 +27,8 @@ def for_run(host: HostView, vm: VmView, guest: _guest.Guest, wanted: t.Sequence[
     """The VM with what a plan needs to know of its guest."""
     records = _concerned(vm, wanted, terms)
     mounts = [mount for mount in wanted if terms.present and mount.guest == AGENT]
-    strays = vm.strays and vm.live is not None and vm.live.agent_connected
+    connected = vm.live is not None and vm.live.agent_connected
+    strays = connected and _plan.strays_go(wanted, terms) and vm.strays
     if not mounts and not strays and not any(_must_ask(vm, record, mounts, terms) for record in records):
         return vm
     return _asked(host, vm, guest, records, mounts)

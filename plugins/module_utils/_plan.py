@@ -92,10 +92,15 @@ def plan_vm(
     for record in _by_path(vm):
         if record.uuid not in claimed and record.intent != _records.SETTLED:
             unasked.append(_carry_on(host, vm, record, terms))
-    if terms.purge or (not terms.present and any(mount.means_all() for _index, mount in entries)):
+    if strays_go([mount for _index, mount in entries], terms):
         known = {_identity.alias(uuid) for uuid in claimed}
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
     return {**plans, -1: unasked} if unasked else plans
+
+
+def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
+    """Whether devices without a record are taken away: with all that is not listed, or with all of the VM."""
+    return terms.purge or (not terms.present and any(mount.means_all() for mount in wanted))
 
 
 def _by_path(vm: VmView) -> list[_records.Record]:
