@@ -38,6 +38,9 @@ from ._errors import ModelfleetError, internal
 VMS_AT_ONCE = 32
 
 
+Looked = concurrent.futures.Future[_observed.HostView]
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What a task asks for.
@@ -79,9 +82,10 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
     views, broken = observe(scope.vms)
     with _opener.Openers() as openers:
         run = _Run(host, request, openers, scope)
-        on_host = run.look(views)
-        with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE) as pool:
-            jobs = [pool.submit(run.isolated, on_host, uuid, views.get(uuid), broken.get(uuid)) for uuid in scope.vms]
+        # The host is looked at while the first guests are asked; one more, so that nobody waits for it in its place.
+        with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE + 1) as pool:
+            looked = pool.submit(run.look, views)
+            jobs = [pool.submit(run.isolated, looked, uuid, views.get(uuid), broken.get(uuid)) for uuid in scope.vms]
             results = [job.result() for job in jobs]
     outcomes = {index: [_not_planned(mount, "", mount.vm, problem)] for index, (mount, problem) in scope.lost.items()}
     for result in results:
@@ -138,7 +142,7 @@ class _Run:
 
     def isolated(
         self,
-        host: _observed.HostView,
+        looked: Looked,
         uuid: str,
         view: t.Optional[_observed.VmView],
         broken: t.Optional[ModelfleetError],
@@ -147,43 +151,48 @@ class _Run:
         vm = self._scope.vms[uuid]
         try:
             if view is not None:
-                return self._one_vm(host, vm, view)
+                return self._one_vm(looked, vm, view)
         except Exception as unexpected:
             broken = internal(unexpected, f"VM {vm.name}")
         return {
             index: [_not_planned(mount, vm.uuid, vm.name, broken)] for index, mount in self._scope.entries[uuid]
         } or {-1: [_not_planned(_wanted.nothing(vm.name), vm.uuid, vm.name, broken)]}
 
-    def _one_vm(self, host: _observed.HostView, vm: _domain.Vm, view: _observed.VmView) -> dict[int, list[Outcome]]:
+    def _one_vm(self, looked: Looked, vm: _domain.Vm, view: _observed.VmView) -> dict[int, list[Outcome]]:
         """Plan and apply all mounts of one VM, as one transaction."""
         guest = _guest.Guest(vm.name, functools.partial(self._agents.ask, vm), self._request.deadline)
-        seen, plans, failure = self._planned(host, view, guest)
+        seen, plans, failure = self._planned(looked.result, view, guest)
         # A failure may be the half of another run's work, so it counts only once that run cannot be at work.
         if self._request.terms.check_mode or (failure is None and not _due(plans)):
             return self._outcomes(plans, _apply.Done(seen.records, failure), seen)
         centers = {plan.after.model_center_name for plan in _each(plans) if plan.after}
         with _locks.held([_locks.vm(vm.uuid)], self._request.deadline, shared=map(_locks.center, centers)):
-            now = _observed.observe_vm(vm)
+            now, host = _observed.observe_vm(vm), looked.result()
             if not now.says_the_same(view):
                 # Another run was here meanwhile, or the VM was started or stopped.
                 host = self.look({vm.uuid: now})
-                seen, plans, failure = self._planned(host, now, guest)
+                seen, plans, failure = self._planned(lambda: host, now, guest)
             done = _apply.Done(seen.records, failure)
             if failure is None:
                 done = _apply.apply(host, vm, seen, guest, _steps.batches(_each(plans)), self._options)
             return self._outcomes(plans, done, seen)
 
     def _planned(
-        self, host: _observed.HostView, view: _observed.VmView, guest: _guest.Guest
+        self, look: t.Callable[[], _observed.HostView], view: _observed.VmView, guest: _guest.Guest
     ) -> tuple[_observed.VmView, dict[int, list[_steps.MountPlan]], t.Optional[ModelfleetError]]:
         """The VM with its guest, its plans, and the failure that keeps all of them from being carried out."""
         entries, terms = self._scope.entries[view.uuid], self._request.terms
-        view = _guest_view.for_run(host, view, guest, [mount for _index, mount in entries], terms)
+        wanted = [mount for _index, mount in entries]
+        view = _guest_view.for_run(view, guest, wanted, terms)
+        host = look()
+        view = _guest_view.with_stale(host, view, guest, _guest_view.concerned(view, wanted, terms))
         plans = _plan.plan_vm(host, view, entries, terms)
         asked_for = [plan for plan in _each(plans) if plan.origin in (_steps.LISTED, _steps.PURGED)]
         failure = next((plan.error for plan in asked_for if plan.error), None)
         failure = failure or _refusals.too_few_ports(view, _each(plans))
-        if failure is None and any(action in _steps.IN_GUEST for plan in _each(plans) for action in plan.actions):
+        in_guest = any(action in _steps.IN_GUEST for plan in _each(plans) for action in plan.actions)
+        # A guest whose places were looked at has run a command.
+        if failure is None and in_guest and view.systemd is None:
             try:
                 guest.require_commands()
             except ModelfleetError as problem:

@@ -172,6 +172,11 @@ CATALOGUE: dict[str, Entry] = {
         "A file system that is not this model is mounted at the path in the guest.",
         "Choose another mount_path, or unmount the foreign file system in the guest.",
     ),
+    "mount_path_unusable": Entry(
+        "The mount path cannot be used in the guest",
+        "A symbolic link, or a file that is no directory, stands in the guest where the mount path leads.",
+        "Choose another mount_path, or put a directory there in the guest.",
+    ),
     "no_free_pci_port": Entry(
         "The VM has too few free PCIe ports",
         "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",

@@ -17,7 +17,7 @@ import re
 import time
 import typing as t
 
-from . import _guest_agent, _guest_unit, _guest_users, _mount_lines, _mountinfo
+from . import _guest_agent, _guest_places, _guest_unit, _guest_users, _mount_lines, _mountinfo
 from ._errors import ModelfleetError
 
 OPTIONS = _mount_lines.OPTIONS
@@ -117,6 +117,10 @@ class Guest:
         if system.get("id") == "mswindows":
             raise ModelfleetError("guest_unsupported", f"VM {self._name}: its guest runs Windows", vm=self._name)
 
+    def places(self, paths: t.Sequence[str]) -> _guest_places.Places:
+        """What stands on the way to mount paths; see _guest_places.look."""
+        return _guest_places.look(self._agent, paths)
+
     # Mounts
 
     def mount(self, wanted: t.Sequence[tuple[str, str]]) -> None:
@@ -126,18 +130,13 @@ class Guest:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
         paths = [path for _tag, path in wanted]
-        shown = ", ".join(paths)
-        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{shown} cannot be made")
-        real = self._agent.run(["realpath", *paths])
-        if real.code == 0 and real.stdout.decode("utf-8", "replace").split("\n")[:-1] != paths:
-            raise self._agent.failure(
-                "guest_mount_failed", f"{shown} is reached through a symbolic link, which is refused", real
-            )
+        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
         try:
-            tried = self._agent.run_all([_mount_command(tag, path) for tag, path in wanted])
-            tried = [self._mounted(tag, path, done) for (tag, path), done in zip(wanted, tried)]
-            mounts = self.mounts()
-            for (tag, path), done in zip(wanted, tried):
+            mounts = self._mount_together(wanted)
+            missing = [(tag, path) for tag, path in wanted if not is_mounted(_mountinfo.visible(mounts, path), tag)]
+            tried = [self._mount_one(tag, path) for tag, path in missing]
+            mounts = self.mounts() if missing else mounts
+            for (tag, path), done in zip(missing, tried):
                 if not is_mounted(_mountinfo.visible(mounts, path), tag):
                     raise self._agent.failure(
                         "guest_mount_failed", f"{path} was mounted, but does not show the model", done
@@ -146,15 +145,28 @@ class Guest:
             self._take_back(wanted)
             raise
 
-    def _mounted(self, tag: str, path: str, done: _guest_agent.Done) -> _guest_agent.Done:
-        """Try again as long as the guest does not know the tag yet."""
+    def _mount_together(self, wanted: t.Sequence[tuple[str, str]]) -> list[_mountinfo.Mount]:
+        """Mount all that can be mounted with one process, which costs a guest more than the mounts do.
+
+        Which of them failed and why is not to be told from what it says, so that is left to whoever mounts the rest.
+        """
+        if len(wanted) < 2:
+            return []
+        fstab = "".join(f"{_mount_lines.fstab(tag, path)}\n" for tag, path in wanted)
+        # Not /dev/stdin, which not every guest has.
+        self._agent.run(["mount", "-a", "-T", "/proc/self/fd/0"], fstab.encode())
+        return self.mounts()
+
+    def _mount_one(self, tag: str, path: str) -> _guest_agent.Done:
+        """Mount, and try again as long as the guest does not know the tag yet."""
         end = time.monotonic() + min(self._deadline, _APPEARS_WITHIN)
-        while done.code != 0:
+        while True:
+            done = self._agent.run(["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path])
+            if done.code == 0:
+                return done
             if not _TOO_EARLY.search(done.output) or time.monotonic() > end:
                 raise self._agent.failure("guest_mount_failed", f"{path} cannot be mounted", done)
             time.sleep(0.1)
-            done = self._agent.run(_mount_command(tag, path))
-        return done
 
     def _take_back(self, tried: t.Sequence[tuple[str, str]]) -> None:
         """Unmount what of ours is to be seen, also what was mounted by a command whose answer got lost."""
@@ -247,10 +259,6 @@ class Guest:
 
     # Mounts at the guest's next boot
 
-    def init(self) -> str:
-        """What runs as the first process of the guest: C(systemd), or something else."""
-        return _guest_unit.init(self._agent)
-
     def read_unit(self, path: str) -> t.Optional[str]:
         """The text of the mount unit of a path; see _guest_unit.read."""
         return _guest_unit.read(self._agent, path)
@@ -266,10 +274,6 @@ class Guest:
     def remove_unit(self, uuid: str, path: str) -> bool:
         """Undo write_unit; see _guest_unit.remove."""
         return _guest_unit.remove(self._agent, uuid, path)
-
-
-def _mount_command(tag: str, path: str) -> list[str]:
-    return ["mount", "-t", FSTYPE, "-o", ",".join(OPTIONS), tag, path]
 
 
 def is_mounted(mount: t.Optional[_mountinfo.Mount], tag: str) -> bool:

@@ -80,11 +80,6 @@ class Agent:
         """
         return self._finish(self._start(command, content), command, code)
 
-    def run_all(self, commands: t.Sequence[t.Sequence[str]]) -> list[Done]:
-        """Run commands in the guest at the same time; otherwise as C(run)."""
-        pids = [self._start(command) for command in commands]
-        return [self._finish(pid, command) for pid, command in zip(pids, commands)]
-
     def _start(self, command: t.Sequence[str], content: t.Optional[bytes] = None) -> int:
         arguments: dict[str, t.Any] = {
             "path": command[0],

@@ -18,17 +18,8 @@ import typing as t
 from . import _guest_agent, _mount_lines
 from ._errors import ModelfleetError
 
-SYSTEMD = "systemd"
-
 _DIRECTORY = "/etc/systemd/system"
-_COMM_MAX = 4096
 _MISSING = "No such file or directory"
-
-
-def init(agent: _guest_agent.Agent) -> str:
-    """What runs as the first process of the guest: C(systemd), or something else."""
-    name = agent.read("/proc/1/comm", _COMM_MAX).decode("utf-8", "replace").rstrip("\n")
-    return name if name.isascii() and name.isprintable() and len(name) <= 15 else "unknown"
 
 
 def read(agent: _guest_agent.Agent, path: str) -> t.Optional[str]:

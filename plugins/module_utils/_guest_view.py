@@ -14,7 +14,7 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _guest, _mount_lines, _plan, _records, _sources
+from . import _guest, _mount_lines, _mountinfo, _plan, _records, _sources
 from ._errors import ModelfleetError, internal
 from ._observed import HostView, VmView
 from ._wanted import AGENT, SYSTEMD, Wanted
@@ -23,24 +23,37 @@ from ._wanted import AGENT, SYSTEMD, Wanted
 _ROUNDING = 2.0
 
 
-def for_run(host: HostView, vm: VmView, guest: _guest.Guest, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> VmView:
-    """The VM with what a plan needs to know of its guest."""
-    records = _concerned(vm, wanted, terms)
+def for_run(vm: VmView, guest: _guest.Guest, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> VmView:
+    """The VM with what a plan needs to know of its guest, but for what only the host can make suspect."""
+    records = concerned(vm, wanted, terms)
     mounts = [mount for mount in wanted if terms.present and mount.guest == AGENT]
     connected = vm.live is not None and vm.live.agent_connected
     strays = connected and _plan.strays_go(wanted, terms) and vm.strays
     if not mounts and not strays and not any(_must_ask(vm, record, mounts, terms) for record in records):
         return vm
-    return _asked(host, vm, guest, records, mounts)
+    return _asked(vm, guest, lambda seen: _with_places(seen, guest, records, mounts))
 
 
-def for_info(host: HostView, vm: VmView, guest: _guest.Guest, records: t.Iterable[_records.Record]) -> VmView:
-    """The VM with what can be seen of some records in its guest."""
-    mounted = [record for record in records if record.guest == AGENT]
-    return _asked(host, vm, guest, mounted, []) if mounted else vm
+def with_stale(host: HostView, vm: VmView, guest: _guest.Guest, records: t.Iterable[_records.Record]) -> VmView:
+    """The VM with those mounts of some records behind which nobody is any more."""
+    suspects = _suspects(host, vm, records)
+    if not suspects:
+        return vm
+    return _asked(vm, guest, lambda seen: dataclasses.replace(seen, stale=guest.stale(suspects)))
 
 
-def _concerned(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:
+def for_info(vm: VmView, guest: _guest.Guest) -> VmView:
+    """The VM with what can be seen of its records in its guest, but for what only the host can make suspect."""
+    mounted = by_agent(vm)
+    return _asked(vm, guest, lambda seen: _with_places(seen, guest, mounted, [])) if mounted else vm
+
+
+def by_agent(vm: VmView) -> list[_records.Record]:
+    """The records of what we mount in a guest."""
+    return [record for record in vm.records.values() if record.guest == AGENT]
+
+
+def concerned(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:
     """The records that a run may change."""
     claimed = {mount.uuid(vm.uuid) for mount in wanted} if terms.present else set()
     return [
@@ -60,31 +73,37 @@ def _must_ask(vm: VmView, record: _records.Record, mounts: t.Sequence[Wanted], t
     return there or (record.guest == AGENT and not stays)
 
 
-def _asked(
-    host: HostView,
-    vm: VmView,
-    guest: _guest.Guest,
-    records: t.Sequence[_records.Record],
-    mounts: t.Sequence[Wanted],
-) -> VmView:
+def _asked(vm: VmView, guest: _guest.Guest, more: t.Callable[[VmView], VmView]) -> VmView:
+    """The VM with its guest's mount table, and what `more` adds to that."""
     if not vm.running:
         return vm
     try:
         if vm.live is not None and not vm.live.agent_channel:
             raise ModelfleetError("agent_unavailable", f"VM {vm.name} has no agent channel", vm=vm.name)
-        vm = dataclasses.replace(vm, guest=tuple(guest.mounts()))
-        vm = _with_units(vm, guest, records, mounts)
-        return dataclasses.replace(vm, stale=guest.stale(_suspects(host, vm, records)))
+        return more(vm if vm.guest is not None else dataclasses.replace(vm, guest=tuple(guest.mounts())))
     except Exception as problem:  # what a guest sends must not reach further than this guest
         return dataclasses.replace(vm, guest=None, guest_error=internal(problem, f"VM {vm.name}"))
 
 
-def _with_units(
+def _with_places(
     vm: VmView, guest: _guest.Guest, records: t.Sequence[_records.Record], mounts: t.Sequence[Wanted]
 ) -> VmView:
+    # Nothing is looked at through what is mounted already: it may be dead.
+    free = [mount.mount_path for mount in mounts if _mountinfo.visible(list(vm.guest or ()), mount.mount_path) is None]
     undecided = [mount for mount in mounts if _is_undecided(vm, mount)]
-    if undecided:
-        vm = dataclasses.replace(vm, systemd=guest.init() == SYSTEMD)
+    if free or undecided:
+        places = guest.places(free)
+        vm = dataclasses.replace(vm, systemd=places.systemd, in_the_way=places.in_the_way)
+    return _with_units(vm, guest, records, mounts, undecided)
+
+
+def _with_units(
+    vm: VmView,
+    guest: _guest.Guest,
+    records: t.Sequence[_records.Record],
+    mounts: t.Sequence[Wanted],
+    undecided: t.Sequence[Wanted],
+) -> VmView:
     if vm.systemd:
         paths = [mount.mount_path for mount in undecided if _mount_lines.can_be_unit(mount.mount_path)]
         files = {path: guest.defined_by(path) for path in paths}

@@ -47,10 +47,9 @@ def mounts(
     }
     agents = _agents.Agents(host.uri)
     with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
-        on_host = _observed.observe_host(keys.values(), keys, {}, deadline, openers)
-        jobs = {
-            uuid: pool.submit(_seen, agents, handles[uuid], on_host, view, deadline) for uuid, view in views.items()
-        }
+        looked = pool.submit(_observed.observe_host, keys.values(), keys, {}, deadline, openers)
+        jobs = {uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline) for uuid, view in views.items()}
+        on_host = looked.result()
         views = {uuid: job.result() for uuid, job in jobs.items()}
     host_uuid = host.uuid()
     found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
@@ -66,10 +65,15 @@ def mounts(
 
 
 def _seen(
-    agents: _agents.Agents, vm: _domain.Vm, host: _observed.HostView, view: _observed.VmView, deadline: float
+    agents: _agents.Agents,
+    vm: _domain.Vm,
+    looked: concurrent.futures.Future[_observed.HostView],
+    view: _observed.VmView,
+    deadline: float,
 ) -> _observed.VmView:
     guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
-    return _guest_view.for_info(host, view, guest, view.records.values())
+    seen = _guest_view.for_info(view, guest)
+    return _guest_view.with_stale(looked.result(), seen, guest, _guest_view.by_agent(view))
 
 
 def _stray(device: _devices.Device) -> dict[str, str]:

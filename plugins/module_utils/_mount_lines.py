@@ -39,7 +39,7 @@ def mount_lines(tag: str, path: str) -> dict[str, str]:
     except ModelfleetError:
         systemd = ""
     # nofail: without it a guest whose device is missing does not boot.
-    fields = (tag, _fstab(path), FSTYPE, ",".join((*OPTIONS, "nofail")), "0", "0")
+    fields = _fields(tag, path, *OPTIONS, "nofail")
     quoted = shlex.quote(path)
     return {
         "command": f"mkdir -p {quoted} && mount -t {FSTYPE} -o {','.join(OPTIONS)} {tag} {quoted}",
@@ -48,6 +48,15 @@ def mount_lines(tag: str, path: str) -> dict[str, str]:
         # cloud-init writes the fields into fstab as they are. JSON is YAML.
         "cloud_init": f"mounts:\n  - {json.dumps(fields)}\n",
     }
+
+
+def fstab(tag: str, path: str) -> str:
+    """The line of an fstab by which a model is mounted now, not at boot."""
+    return " ".join(_fields(tag, path, *OPTIONS))
+
+
+def _fields(tag: str, path: str, *options: str) -> tuple[str, ...]:
+    return (tag, _fstab(path), FSTYPE, ",".join(options), "0", "0")
 
 
 def unit_name(path: str) -> str:

@@ -26,6 +26,7 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
+_MS_PRIVATE = 1 << 18
 _MOUNT_ATTR_RDONLY = 0x01
 _MOUNT_ATTR_NOSUID = 0x02
 _MOUNT_ATTR_NODEV = 0x04
@@ -66,7 +67,8 @@ def open_beneath(directory: int, path: str) -> int:
 def read_only_clone(directory: int) -> int:
     """A detached mount of an opened directory, read-only, nosuid and nodev; it goes when its descriptor is closed.
 
-    Only the directory's own file system is in it, none that is mounted further down.
+    Only the directory's own file system is in it, none that is mounted further down. It is private at first: as a peer
+    of the mount that it was cloned from it would show, writable, what anybody mounts below the directory later.
     """
     tree = _call(
         _SYS_OPEN_TREE,
@@ -75,7 +77,7 @@ def read_only_clone(directory: int) -> int:
         _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH,
         name="open_tree",
     )
-    attributes = _MountAttr(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
+    attributes = _MountAttr(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, _MS_PRIVATE, 0)
     try:
         _call(
             _SYS_MOUNT_SETATTR,

@@ -81,7 +81,8 @@ class VmView:
         persistent: None for a transient VM.
         guest: the guest's mount table; None when it was not asked for, or could not be had for `guest_error`.
         stale: mount paths at which the guest's mount answers nothing any more.
-        systemd: whether the guest's init is systemd; None when it was not asked.
+        systemd: whether systemd runs the guest; None when it was not asked.
+        in_the_way: what stands in the way of mount paths in the guest: a path, and what that is.
         units: the guest's mount units by mount path, None where there is none; only what was asked for.
         foreign_units: files of the guest that define a mount and are not ours, by mount path.
     """
@@ -97,6 +98,7 @@ class VmView:
     guest_error: t.Optional[ModelfleetError] = None
     stale: frozenset[str] = frozenset()
     systemd: t.Optional[bool] = None
+    in_the_way: t.Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     units: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
     foreign_units: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -61,6 +61,14 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
         defined_by = _guest_unit.replaced_by(after.mount_path, unit)
     if after.persistence == SYSTEMD and defined_by:
         raise _guest_unit.error(vm.name, defined_by)
+    if after.mount_path in vm.in_the_way:
+        part, kind = vm.in_the_way[after.mount_path]
+        raise ModelfleetError(
+            "mount_path_unusable",
+            f"VM {vm.name}: {after.mount_path} cannot be mounted on in the guest: {part} is {kind}",
+            vm=vm.name,
+            mount_path=after.mount_path,
+        )
     if found.guest == FOREIGN and not tag_mounted(vm, before or after):
         mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
         what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"

@@ -20,6 +20,14 @@ _TOP = 25
 _HEAD = ("VMs", "phase", "way", "wall s", "on the host s", "processor s", "libvirt calls", "output kB", "results kB")
 
 
+def medians(measures: Sequence[Measure]) -> list[Measure]:
+    """Of every phase of every way the round with the median time on the host (of two, the longer)."""
+    rounds: dict[tuple[str, int, str], list[Measure]] = {}
+    for item in measures:
+        rounds.setdefault((item.way, item.vms, item.phase), []).append(item)
+    return [sorted(items, key=lambda item: item.module)[len(items) // 2] for items in rounds.values()]
+
+
 def full(measures: Sequence[Measure]) -> str:
     """One line for every phase of every way, the same phase of all ways together."""
     order = sorted(measures, key=lambda measure: (measure.vms, PHASES.index(measure.phase)))

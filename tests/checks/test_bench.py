@@ -18,6 +18,12 @@ def _measure(way: str, vms: int, phase: str, seconds: float, others: float = 0.0
     return Measure(way, vms, phase, seconds + 1, seconds, 10 * vms, 500, 2000, processors=seconds / 2, others=others)
 
 
+def test_of_several_rounds_the_median_counts() -> None:
+    rounds = [_measure("a", 10, phase, seconds) for seconds in (9, 2, 3) for phase in (FIRST, DRIFT)]
+    assert [(item.phase, item.module) for item in table.medians(rounds)] == [(FIRST, 3), (DRIFT, 3)]
+    assert [item.module for item in table.medians(rounds[:4])] == [9, 9]
+
+
 def test_every_measure_is_a_line_and_phases_stand_together() -> None:
     measures = [_measure(way, vms, phase, 1.0) for way in ("a", "b") for vms in (25, 10) for phase in PHASES]
     lines = table.full(measures).splitlines()

@@ -12,9 +12,10 @@ from fleet import Fleet, checksum, guest_checksum
 # The way in which a guest refuses, by what is done in it before, and what its own message must say.
 REFUSALS = {
     "kernel allows no more mounts": ("echo 1 > /proc/sys/fs/mount-max", "No space left on device"),
-    "path is below a file": ("mkdir -p /models && echo x > /models/llama-nano", "File exists"),
-    "path is a link": ("mkdir -p /models /elsewhere && ln -s /elsewhere /models/llama-nano", "symbolic link"),
+    "no directory can be made": ("mkdir /models && mount -t tmpfs -o ro none /models", "Read-only file system"),
 }
+# Where no directory can be made, which nobody knows before it is tried.
+FROZEN = "mkdir -p /frozen && mount -t tmpfs -o ro none /frozen"
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -35,10 +36,10 @@ def test_guest_refuses_the_mount(fleet: Fleet, refusal: str) -> None:
 
 def test_one_mount_of_a_vm_fails_and_all_of_them_are_undone(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
-        guest.run(["sh", "-c", "mkdir -p /srv && echo x > /srv/file"])
+        guest.run(["sh", "-c", FROZEN])
     mounts = [
         {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"},
-        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/srv/file/model"},
+        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/frozen/model"},
         {"vm": "no-such-vm", "model": "llama-nano", "model_center": "zoo"},
     ]
     results = fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False)
@@ -107,11 +108,11 @@ def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None
 def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
     fleet.mount(mount_path="/model")
     for guest in fleet.guests.values():
-        guest.run(["sh", "-c", "mkdir -p /srv && echo x > /srv/file"])
+        guest.run(["sh", "-c", FROZEN])
     mounts = [
         {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/model"},
         # Fails when the first model has been replaced already.
-        {"vm": fleet.vm, "model": "acme", "model_center": "zoo", "mount_path": "/srv/file/model"},
+        {"vm": fleet.vm, "model": "acme", "model_center": "zoo", "mount_path": "/frozen/model"},
     ]
     for result in fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False).values():
         assert result["error_code"] == "guest_mount_failed"

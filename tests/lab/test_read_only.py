@@ -52,6 +52,25 @@ def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
     fleet.unmount()
 
 
+def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> None:
+    below = f"{MODELS}/llama-nano/below"
+    for host in fleet.hosts.values():
+        host.run(["mkdir", below])
+    try:
+        fleet.mount()
+        for name, guest in fleet.guests.items():
+            fleet.hosts[name].run(["mount", "-t", "tmpfs", "scratch", below])
+            # Not even after the guest has taken its own protection away.
+            guest.run(["mount", "-o", "remount,rw", PATH])
+            assert guest.run(["touch", f"{PATH}/below/x"], check=False).returncode != 0
+            assert fleet.hosts[name].run(["ls", below]).stdout == ""
+        fleet.unmount()
+    finally:
+        for host in fleet.hosts.values():
+            host.run(["umount", "-l", below], check=False)
+            host.run(["rmdir", below], check=False)
+
+
 def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():

@@ -47,6 +47,18 @@ def test_foreign_mount_at_the_path(fleet: Fleet) -> None:
         guest.run(["umount", "/models/foreign"])
 
 
+def test_what_is_in_the_way_of_the_path(fleet: Fleet) -> None:
+    fleet.spoil()
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "mkdir -p /models/real && echo x > /models/file && ln -s real /models/link"])
+    fleet.refuse(
+        ("mount_path_unusable", {"mount_path": "/models/file"}),
+        ("mount_path_unusable", {"mount_path": "/models/file/below"}),
+        ("mount_path_unusable", {"mount_path": "/models/link"}),
+        ("mount_path_unusable", {"mount_path": "/models/link/below"}),
+    )
+
+
 def test_what_another_mount_of_the_vm_has(fleet: Fleet) -> None:
     fleet.mount(tag="mine")
     calls = [

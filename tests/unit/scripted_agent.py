@@ -20,6 +20,11 @@ MOUNT = ["mount", "-t", "virtiofs", "-o", "ro,nosuid,nodev", "guard-tag", "/srv/
 FOREVER = object()
 
 
+def ours(tag, path):
+    """The line of the guest's mount table for a model."""
+    return OURS.replace("guard-tag", tag).replace("/srv/ai/guard", path)
+
+
 def as_bytes(text):
     return text if isinstance(text, bytes) else text.encode()
 
@@ -103,13 +108,13 @@ class Agent:
         if isinstance(result, list):
             result = result.pop(0) if len(result) > 1 else result[0]
         if command[0] == "mount" and result is not FOREVER and result[0] == 0 and "-t" in command:
-            self.files[TABLE] += OURS.encode()
+            self.files[TABLE] += ours(*command[-2:]).encode()
         return result
 
     def usual(self, command, _stdin):
         """What a command does that no result was given for."""
-        if command[0] == "realpath":
-            return 0, "".join(f"{path}\n" for path in command[1:])
+        if command[0] == "stat":
+            return 1, "", "stat: cannot statx"
         if command[0] == "cat":
             if command[1] in self.files:
                 return 0, self.files[command[1]]

@@ -59,9 +59,12 @@ def ask(domain: Any, command: str, **arguments: Any) -> Any:
             time.sleep(0.05)
 
 
-def start(domain: Any, *command: str) -> int:
-    """Start a command in a guest and return its process."""
-    pid: int = ask(domain, "guest-exec", path=command[0], arg=command[1:], **{"capture-output": True})["pid"]
+def start(domain: Any, *command: str, content: str = "") -> int:
+    """Start a command in a guest, with something to read at its standard input, and return its process."""
+    arguments = {"path": command[0], "arg": command[1:], "capture-output": True}
+    if content:
+        arguments["input-data"] = base64.b64encode(content.encode()).decode()
+    pid: int = ask(domain, "guest-exec", **arguments)["pid"]
     return pid
 
 

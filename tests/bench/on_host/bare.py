@@ -98,16 +98,10 @@ class Bare:
 
 def _mount_in_guest(domain: Any, models: list[str]) -> None:
     end = time.monotonic() + _DEADLINE
-    while models:
-        mounting = {
-            model: agents.start(
-                domain, "mount", "-t", "virtiofs", "-o", "ro,nosuid,nodev", f"bench-{model}", _mount_path(model)
-            )
-            for model in models
-        }
-        # Right after a hot-plug the kernel does not know the tag yet.
-        models = [model for model, pid in mounting.items() if agents.finish(domain, pid)[0] != 0]
-        if models and time.monotonic() > end:
+    fstab = "".join(f"bench-{model} {_mount_path(model)} virtiofs ro,nosuid,nodev 0 0\n" for model in models)
+    # Right after a hot-plug the kernel does not know the tag yet.
+    while agents.finish(domain, agents.start(domain, "mount", "-a", "-T", "/proc/self/fd/0", content=fstab))[0] != 0:
+        if time.monotonic() > end:
             raise TimeoutError(f"{domain.name()}: {models} cannot be mounted")
 
 

@@ -47,6 +47,8 @@ class Domain:
         _add(features, "apic")
         # QEMU's own limit for translated code is a gigabyte a guest, and the more it holds, the longer reboots take.
         _add(_add(features, "tcg"), "tb-cache", str(_TRANSLATED_MB), unit="MiB")
+        # As virt-install has it. QEMU lets a HPET that the guest has stopped go on ticking: 250 times a second each.
+        _add(_add(root, "clock", offset="utc"), "timer", name="hpet", present="no")
         _add(root, "on_poweroff", "destroy")
         _add(root, "on_reboot", "restart")
         _add(root, "on_crash", "destroy")

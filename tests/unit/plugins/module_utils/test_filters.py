@@ -192,8 +192,8 @@ def fleet(monkeypatch):
     views = {b.VM: b.running(GUARD), b.OTHER_VM: b.running(other, uuid=b.OTHER_VM, name="render-5")}
     asked = []
 
-    def for_info(_host, view, _guest, records):
-        asked.extend([view.name] if records else [])
+    def for_info(view, _guest):
+        asked.extend([view.name] if view.records else [])
         return view
 
     def observe_host(models, *_arguments):

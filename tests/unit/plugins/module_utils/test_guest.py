@@ -22,6 +22,7 @@ from ansible_collections.modelfleet.kvm.tests.unit.scripted_agent import (
     encoded,
     failure,
     guest,
+    ours,
 )
 
 # The mount table
@@ -144,12 +145,6 @@ def test_a_path_that_cannot_be_made_is_not_mounted_on():
     assert MOUNT not in agent.commands
 
 
-def test_a_path_through_a_symbolic_link_is_refused():
-    agent = Agent(realpath=(0, "/etc/guard\n"))
-    assert failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard")]).code == "guest_mount_failed"
-    assert MOUNT not in agent.commands
-
-
 def test_a_mount_that_is_not_seen_afterwards_is_an_error():
     agent = Agent(mount=(0, ""))
     agent.guest_file_read = lambda _arguments: {"count": 5, "buf-b64": encoded(ROOT), "eof": True}
@@ -158,8 +153,41 @@ def test_a_mount_that_is_not_seen_afterwards_is_an_error():
     assert agent.commands[-1][0] != "umount"
 
 
+PAIRS = [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/o c r")]
+TOGETHER = ["mount", "-a", "-T", "/proc/self/fd/0"]
+
+
+def test_several_mounts_are_made_with_one_process():
+    lines = []
+    agent = Agent(mount=lambda _command, fstab: lines.extend(fstab.decode().splitlines()) or (0, ""))
+    usual = agent._result
+
+    def result(command, fstab):
+        for tag, path in PAIRS if command == TOGETHER else ():
+            agent.files[TABLE] += ours(tag, path.replace(" ", "\\040")).encode()
+        return usual(command, fstab)
+
+    agent._result = result
+    guest(agent).mount(PAIRS)
+    assert agent.commands == [["mkdir", "-p", "/srv/ai/guard", "/srv/ai/o c r"], TOGETHER]
+    assert lines == [
+        "guard-tag /srv/ai/guard virtiofs ro,nosuid,nodev 0 0",
+        "ocr-tag /srv/ai/o\\040c\\040r virtiofs ro,nosuid,nodev 0 0",
+    ]
+
+
+def test_what_was_not_mounted_together_is_mounted_by_itself():
+    agent = Agent(mount=[(1, "", "mount: unrecognized option: a"), (0, "")])
+    guest(agent).mount([("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert agent.commands[1] == TOGETHER
+    assert [command[-2:] for command in agent.commands[2:]] == [
+        ["guard-tag", "/srv/ai/guard"],
+        ["ocr-tag", "/srv/ai/ocr"],
+    ]
+
+
 def test_of_several_mounts_all_are_made_or_none():
-    agent = Agent(mount=[(0, ""), (32, "mount: permission denied")])
+    agent = Agent(mount=[(64, ""), (0, ""), (32, "mount: permission denied")])
     problem = failure(guest(agent).mount, [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
     assert (problem.code, problem.details["guest_exit_code"]) == ("guest_mount_failed", 32)
     assert agent.commands[0] == ["mkdir", "-p", "/srv/ai/guard", "/srv/ai/ocr"]
@@ -271,7 +299,7 @@ def test_a_container_that_keeps_the_mount_keeps_the_model():
     assert problem.code == "mount_busy"
     assert problem.details["guest_processes"] == [{"pid": 77, "name": "conmon"}, {"pid": 412, "name": ""}]
     # It was unmounted, and is mounted again.
-    assert [command[0] for command in agent.commands] == ["umount", "find", "grep", "mkdir", "realpath", "mount"]
+    assert [command[0] for command in agent.commands] == ["umount", "find", "grep", "mkdir", "mount"]
 
 
 def test_a_search_for_containers_that_fails_leaves_the_model_mounted():

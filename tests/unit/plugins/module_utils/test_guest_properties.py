@@ -168,7 +168,7 @@ CALLS = {
     "remount": lambda guest: guest.remount_read_only(PATH),
     "unmount": lambda guest: guest.unmount([(R.tag, PATH)]),
     "unmount by force": lambda guest: guest.unmount([(R.tag, PATH)], force=True),
-    "init": lambda guest: guest.init(),
+    "places": lambda guest: guest.places([PATH, "/models/qwen"]),
     "read_unit": lambda guest: guest.read_unit(PATH),
     "defined_by": lambda guest: guest.defined_by(PATH),
     "write_unit": lambda guest: guest.write_unit(R.uuid, R.tag, PATH),
@@ -229,7 +229,8 @@ def test_plans_are_made_whatever_a_guest_says(moods, table, results, present, fo
     terms = _plan.Terms(present=present, force=force)
 
     def call(guest):
-        seen = _guest_view.for_run(b.host(b.bind(R)), vm, guest, wanted, terms)
+        seen = _guest_view.for_run(vm, guest, wanted, terms)
+        seen = _guest_view.with_stale(b.host(b.bind(R)), seen, guest, _guest_view.concerned(seen, wanted, terms))
         for plans in _plan.plan_vm(b.host(b.bind(R)), seen, list(enumerate(wanted)), terms).values():
             for plan in plans:
                 assert plan.error is None or plan.steps == ()

@@ -27,7 +27,6 @@ class SystemdGuest(Agent):
     def __init__(self, unit="", enabled=False, fragment="", fstab=FSTAB, **results):
         super().__init__(**results)
         self.files["/etc/fstab"] = fstab.encode()
-        self.files["/proc/1/comm"] = b"systemd\n"
         if unit:
             self.files[FILE] = unit.encode()
         self.fragment = fragment
@@ -175,22 +174,6 @@ def test_a_path_that_no_unit_can_have_is_refused_before_anything_is_asked():
             call("/srv/" + "\u00e9" * 40)
         assert caught.value.code == "invalid_input"
     assert agent.asked == []
-
-
-@pytest.mark.parametrize(
-    ("comm", "expected"),
-    [
-        (b"systemd\n", "systemd"),
-        (b"init\n", "init"),
-        (b"\x1b[2J\n", "unknown"),
-        (b"x" * 16, "unknown"),
-        (b"a\nb", "unknown"),
-    ],
-)
-def test_the_first_process_of_the_guest_is_known(comm, expected):
-    agent = SystemdGuest()
-    agent.files["/proc/1/comm"] = comm
-    assert guest(agent).init() == expected
 
 
 def test_a_guest_that_hangs_is_given_up():

@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What stands in a guest on the way to the paths where models shall be mounted: looked at with one command for all.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import stat
+import typing as t
+
+from . import _guest_agent
+
+# What systemd itself looks at to know whether it runs a system (sd_booted(3)).
+_SYSTEMD = "/run/systemd/system"
+_LINE = re.compile(r"([0-9a-f]{1,8}) (.+)")
+
+
+class Places(t.NamedTuple):
+    """What was seen.
+
+    Attributes:
+        systemd: whether systemd runs the guest.
+        in_the_way: by mount path what is in its way, a path and what that is; nothing where all are directories, or
+            are missing and can be made.
+    """
+
+    systemd: bool
+    in_the_way: dict[str, tuple[str, str]]
+
+
+def look(agent: _guest_agent.Agent, paths: t.Sequence[str]) -> Places:
+    """Look at the places of mount paths, following no link.
+
+    Raises:
+        ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
+    """
+    asked = sorted({_SYSTEMD, *(part for path in paths for part in _parts(path))})
+    # It fails for what is missing, and tells of all others. The mode is in no language, a file's type in words is.
+    done = agent.run(["stat", "-c", "%f %n", *asked])
+    modes = dict(filter(None, map(_mode, done.stdout.decode("utf-8", "replace").split("\n"))))
+    in_the_way = {}
+    for path in paths:
+        found = [(part, modes[part]) for part in _parts(path) if part in modes and not stat.S_ISDIR(modes[part])]
+        if found:
+            part, mode = found[0]
+            in_the_way[path] = (part, "a symbolic link" if stat.S_ISLNK(mode) else "not a directory")
+    return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), in_the_way)
+
+
+def _parts(path: str) -> list[str]:
+    """A path and all that it lies in, from the top, but for the root."""
+    parts = [path]
+    while posixpath.dirname(parts[0]) != "/":
+        parts.insert(0, posixpath.dirname(parts[0]))
+    return parts
+
+
+def _mode(line: str) -> t.Optional[tuple[str, int]]:
+    found = _LINE.match(line)
+    return (found.group(2), int(found.group(1), 16)) if found else None

@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What stands in a guest on the way to mount paths."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.modelfleet.kvm.tests.unit.scripted_agent import FOREVER, Agent, failure, guest
+
+PATH = "/srv/ai/o c r"
+DIRECTORY, LINK, FILE, PIPE = "41ed", "a1ff", "81a4", "11a4"
+
+
+def said(*lines):
+    # What is missing is told on standard error, and makes the command fail.
+    return Agent(stat=(1, "".join(f"{line}\n" for line in lines), "stat: cannot statx '/nowhere'\n"))
+
+
+def test_one_command_asks_for_all_that_paths_lie_in():
+    agent = said()
+    guest(agent).places([PATH, "/srv/ai/guard", "/top"])
+    parts = ["/run/systemd/system", "/srv", "/srv/ai", "/srv/ai/guard", "/srv/ai/o c r", "/top"]
+    assert agent.commands == [["stat", "-c", "%f %n", *parts]]
+
+
+def test_directories_and_what_is_missing_are_in_nobodys_way():
+    assert guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH]) == (False, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([f"{LINK} /srv"], ("/srv", "a symbolic link")),
+        ([f"{DIRECTORY} /srv", f"{FILE} /srv/ai"], ("/srv/ai", "not a directory")),
+        ([f"{PIPE} {PATH}", f"{LINK} /srv/ai", f"{DIRECTORY} /srv"], ("/srv/ai", "a symbolic link")),
+        ([f"{LINK} {PATH}"], (PATH, "a symbolic link")),
+    ],
+)
+def test_the_first_thing_in_the_way_is_told(lines, expected):
+    assert guest(said(*lines)).places([PATH, "/other"]).in_the_way == {PATH: expected}
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(DIRECTORY, True), (LINK, False), (FILE, False)])
+def test_systemd_is_known_by_its_directory(mode, expected):
+    assert guest(said(f"{mode} /run/systemd/system")).places([]).systemd is expected
+
+
+@pytest.mark.parametrize(
+    "line", ["", " ", "zz /srv", f"{LINK}/srv", f"{LINK} /elsewhere", "a" * 100_000 + " /srv", "\xff"]
+)
+def test_nonsense_is_in_nobodys_way(line):
+    assert guest(said(line)).places([PATH]).in_the_way == {}
+
+
+def test_a_guest_that_does_not_answer_is_given_up():
+    assert failure(guest(Agent(stat=FOREVER), deadline=0.1).places, [PATH]).code == "agent_command_failed"
