@@ -9,19 +9,25 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
+import time
 import typing as t
 
-from . import _devices, _domain, _guest, _opener, _records, _sources, _steps, _virtiofsd
+from . import _devices, _domain, _guest, _guest_users, _opener, _records, _sources, _steps, _views, _virtiofsd
 from ._errors import ModelfleetError, internal
 from ._observed import HostView, ModelKey, VmView, source_error
+from ._wanted import AGENT
 
 Undo = t.Callable[[], object]
 
 # libvirt 11.0.0 (NEWS): <readonly/> for virtiofs.
 _READONLY_SINCE = 11_000_000
+# A guest looks a link of a view up again after a second at the latest; then it has nothing of what that led to.
+_LETS_GO_WITHIN = 5.0
+_POLL = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +91,8 @@ class _Run:
         self._options = options
         self.records = view.records
         self._undo: list[tuple[str, Undo]] = []
+        # What views showed at the mount paths of mounts before this run.
+        self._shown: dict[str, str] = {}
         self._effects: dict[str, t.Callable[[tuple[_records.Record, ...]], None]] = {
             _steps.RECORD: self._record,
             _steps.REMOVE_UNIT: self._remove_units,
@@ -99,6 +107,8 @@ class _Run:
             _steps.MOUNT: self._mount,
             _steps.REMOUNT: self._remount,
             _steps.WRITE_UNIT: self._write_units,
+            _steps.RELEASE: self._release,
+            _steps.RETIRE: self._retire,
             _steps.SETTLE: self._settle,
             _steps.DETACH_STRAY: self._detach_strays,
             _steps.UNBIND: self._unbind,
@@ -168,14 +178,27 @@ class _Run:
     def _bind(self, records: tuple[_records.Record, ...]) -> None:
         _sources.make_directories()
         for record in records:
-            path = _sources.path(self._vm.uuid, record.uuid)
             # Nothing is touched before the model is at hand.
             tree = self._open(record)
-            self._undo.append((_steps.BIND, self._put_back(path)))
-            try:
-                _sources.bind(tree, path)
-            except OSError as problem:
-                raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
+            with self._bind_errors(record):
+                if record.in_view:
+                    self._undo.append((_steps.BIND, self._show_again(record)))
+                    _views.open_view(self._vm.uuid)
+                    _views.bind(self._vm.uuid, record.uuid, record.mount_path, tree)
+                else:
+                    path = _sources.path(self._vm.uuid, record.uuid)
+                    self._undo.append((_steps.BIND, self._put_back(path)))
+                    _sources.bind(tree, path)
+
+    @contextlib.contextmanager
+    def _bind_errors(self, record: _records.Record) -> t.Iterator[None]:
+        path = _sources.path(self._vm.uuid, record.device_uuid)
+        try:
+            yield
+        except OSError as problem:
+            raise ModelfleetError(
+                "storage_error", f"VM {self._vm}: {record.mount_path} in {path}: {problem}", path=path
+            ) from None
 
     def _open(self, record: _records.Record) -> int:
         """A read-only mount of a model, the same that was planned with."""
@@ -212,11 +235,90 @@ class _Run:
     def _unbind(self, records: tuple[_records.Record, ...]) -> None:
         self._commit()
         for record in records:
-            path = _sources.path(self._vm.uuid, record.uuid)
-            try:
-                _sources.unbind(path)
-            except OSError as problem:
-                raise ModelfleetError("storage_error", f"VM {self._vm}: {path}: {problem}", path=path) from None
+            with self._bind_errors(record):
+                if record.in_view:
+                    _views.close_view(self._vm.uuid)
+                else:
+                    _sources.unbind(_sources.path(self._vm.uuid, record.uuid))
+
+    # What a view shows
+
+    def _show_again(self, record: _records.Record) -> Undo:
+        """How to have a view show what it shows now at a mount path."""
+        vm, path = self._vm.uuid, record.mount_path
+        closed = self._host.bind(_views.source(vm)) is None
+        self._shown[record.uuid] = shown = _views.bound_at(vm, path)
+
+        def show_again() -> None:
+            if closed:
+                _views.close_view(vm)
+                return
+            if not shown:
+                _views.hide(vm, path)
+            elif _views.is_bound(shown):
+                _views.show(vm, path, shown)
+            _views.clear(vm, record.uuid, path)
+
+        return show_again
+
+    def _release(self, records: tuple[_records.Record, ...]) -> None:
+        for record in records:
+            with self._bind_errors(record):
+                self._release_one(record)
+
+    def _release_one(self, record: _records.Record) -> None:
+        """Unbind what a view does not show any more at a mount path, once its guest has let go of it."""
+        vm, path = self._vm.uuid, record.mount_path
+        going = self._shown.get(record.uuid, "")
+        if record.intent == _records.UNMOUNTING:
+            going = _views.bound_at(vm, path)
+            _views.hide(vm, path)
+        if going:
+            tree = _sources.keep(going, self._options.deadline)
+            self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
+        for bind in _views.left_over(vm, record.uuid, path):
+            if self._options.force:
+                _views.unbind(bind, lazy=True)
+            elif not self._unbind_idle(record, bind):
+                raise self._busy(record, bind)
+
+    def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
+        vm, path = self._vm.uuid, record.mount_path
+        if _views.is_bound(bind):
+            _sources.close(tree)
+            _views.show(vm, path, bind)
+        elif tree >= 0:
+            _views.bind(vm, record.uuid, path, tree)
+        else:
+            raise ModelfleetError("storage_error", f"VM {self._vm}: {path} could not be brought back", path=path)
+
+    def _unbind_idle(self, record: _records.Record, bind: str) -> bool:
+        """Unbind what is not in use; False when it is."""
+        end = time.monotonic() + min(self._options.deadline, _LETS_GO_WITHIN)
+        while not _views.unbind(bind):
+            if time.monotonic() > end:
+                return False
+            if record.guest == AGENT and self._view.guest is not None:
+                self._guest.let_go(record.device_path, _views.in_guest(bind))
+            time.sleep(_POLL)
+        return True
+
+    def _busy(self, record: _records.Record, bind: str) -> ModelfleetError:
+        users = self._guest.users(_views.in_guest(bind)) if record.guest == AGENT else []
+        by = f"process {_guest_users.shown(users)}" if users else "no process that could be found"
+        return ModelfleetError(
+            "mount_busy",
+            f"VM {self._vm}: {record.mount_path}, used by {by}, cannot be taken out of the view",
+            vm=self._vm.name,
+            mount_path=record.mount_path,
+            guest_processes=users,
+        )
+
+    def _retire(self, records: tuple[_records.Record, ...]) -> None:
+        self._commit()
+        for record in records:
+            with self._bind_errors(record):
+                _views.clear(self._vm.uuid, record.uuid, record.mount_path)
 
     # The devices
 
@@ -254,45 +356,55 @@ class _Run:
                 self._vm.detach_persistent(record.alias)
 
     def _plug(self, record: _records.Record, live: bool, persistent: bool) -> None:
-        source = _sources.path(self._vm.uuid, record.uuid)
+        source = _sources.path(self._vm.uuid, record.device_uuid)
         readonly = self._options.libvirt_version >= _READONLY_SINCE and _virtiofsd.can_be_read_only()
         device = _devices.virtiofs(record.tag, record.alias, source, readonly)
         domain = self._view.live if live else self._view.persistent
         self._vm.attach(device, live, persistent, shared_memory=domain is not None and domain.shared_memory)
 
     def _verify(self, records: tuple[_records.Record, ...]) -> None:
+        by_device: dict[str, list[_records.Record]] = {}
         for record in records:
-            source = _sources.path(self._vm.uuid, record.uuid)
-            _virtiofsd.wait_until_read_only(source, record.alias, self._vm.name, self._options.deadline)
+            by_device.setdefault(record.device_uuid, []).append(record)
+        for device, several in by_device.items():
+            source = _sources.path(self._vm.uuid, device)
+            binds = [_views.bound_at(self._vm.uuid, record.mount_path) for record in several if record.in_view]
+            _virtiofsd.wait_until_read_only(
+                source,
+                several[0].alias,
+                self._vm.name,
+                self._options.deadline,
+                [(bind, _views.in_daemon(bind)) for bind in binds],
+            )
 
     # The guest
 
     def _mount(self, records: tuple[_records.Record, ...]) -> None:
-        mounts = [(record.tag, record.mount_path) for record in records]
+        mounts = [(record.tag, record.device_path) for record in records]
         self._guest.mount(mounts)
         self._undo.append((_steps.MOUNT, functools.partial(self._guest.unmount, mounts)))
 
     def _unmount(self, records: tuple[_records.Record, ...]) -> None:
-        mounts = [(record.tag, record.mount_path) for record in records]
+        mounts = [(record.tag, record.device_path) for record in records]
         self._guest.unmount(mounts, self._options.force)
         self._undo.append((_steps.UNMOUNT, functools.partial(self._guest.mount, mounts)))
 
     def _remount(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:
-            self._guest.remount_read_only(record.mount_path)
+            self._guest.remount_read_only(record.device_path)
 
     def _write_units(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:
             self._undo.append((_steps.WRITE_UNIT, self._put_unit_back(record)))
-            self._guest.write_unit(record.uuid, record.tag, record.mount_path)
+            self._guest.write_unit(record.device_uuid, record.tag, record.device_path)
 
     def _remove_units(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:
             self._undo.append((_steps.REMOVE_UNIT, self._put_unit_back(record)))
-            self._guest.remove_unit(record.uuid, record.mount_path)
+            self._guest.remove_unit(record.device_uuid, record.device_path)
 
     def _put_unit_back(self, record: _records.Record) -> Undo:
         before = self._view.records.get(record.uuid)
-        if before is None or self._view.units.get(record.mount_path) is None:
-            return functools.partial(self._guest.remove_unit, record.uuid, record.mount_path)
-        return functools.partial(self._guest.write_unit, before.uuid, before.tag, before.mount_path)
+        if before is None or self._view.units.get(record.device_path) is None:
+            return functools.partial(self._guest.remove_unit, record.device_uuid, record.device_path)
+        return functools.partial(self._guest.write_unit, before.device_uuid, before.tag, before.device_path)

@@ -35,6 +35,7 @@ def mount() -> Spec:
         "model_path": {"type": "str"},
         "mount_path": {"type": "str"},
         "tag": {"type": "str"},
+        "transport": {"type": "str", "choices": ["auto", "device", "view"], "default": "auto"},
         "guest": {"type": "str", "choices": ["agent", "none"], "default": "agent"},
         "persistence": {"type": "str", "choices": ["auto", "systemd", "none"], "default": "auto"},
         "account_uuid": {"type": "str"},

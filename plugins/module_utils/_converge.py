@@ -27,7 +27,6 @@ from . import (
     _records,
     _refusals,
     _scope,
-    _sources,
     _steps,
     _wanted,
 )
@@ -129,16 +128,16 @@ class _Run:
     def look(self, views: dict[str, _observed.VmView]) -> _observed.HostView:
         """Look at the host's own layers as far as VMs need them; what goes away needs no look at its storage."""
         models: set[_observed.ModelKey] = set()
-        sources: dict[str, _observed.ModelKey] = {}
+        places = _observed.Places({}, {})
         for uuid, view in views.items():
             wanted = [mount for _index, mount in self._scope.entries[uuid] if self._request.terms.present]
             begun = [record for record in view.records.values() if record.intent == _records.MOUNTING]
             for mount in (*wanted, *map(_wanted.from_record, begun)):
                 key = _observed.ModelKey(mount.model_center, mount.model_path)
                 models.add(key)
-                sources[_sources.path(uuid, mount.uuid(uuid))] = key
+                places.add(uuid, mount.uuid(uuid), mount.mount_path, key)
         request = self._request
-        return _observed.observe_host(models, sources, request.planned, request.deadline, self._openers)
+        return _observed.observe_host(models, *places, request.planned, request.deadline, self._openers)
 
     def isolated(
         self,
@@ -181,8 +180,10 @@ class _Run:
         self, look: t.Callable[[], _observed.HostView], view: _observed.VmView, guest: _guest.Guest
     ) -> tuple[_observed.VmView, dict[int, list[_steps.MountPlan]], t.Optional[ModelfleetError]]:
         """The VM with its guest, its plans, and the failure that keeps all of them from being carried out."""
-        entries, terms = self._scope.entries[view.uuid], self._request.terms
-        wanted = [mount for _index, mount in entries]
+        terms = self._request.terms
+        indices, mounts = zip(*self._scope.entries[view.uuid]) if self._scope.entries[view.uuid] else ((), ())
+        wanted = _wanted.with_transports(mounts, view.records, view.uuid)
+        entries = list(zip(indices, wanted))
         view = _guest_view.for_run(view, guest, wanted, terms)
         host = look()
         view = _guest_view.with_stale(host, view, guest, _guest_view.concerned(view, wanted, terms))

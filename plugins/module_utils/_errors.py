@@ -257,6 +257,13 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "transport_conflict": Entry(
+        "The transports of a VM's mounts do not go together",
+        "A mount changes its transport, or lies where the view of the VM is mounted without being in it, or the models"
+        " of one view differ in guest or persistence.",
+        "Unmount the models that the message is about first, or give them the transport, guest and persistence of the"
+        " others.",
+    ),
     "vm_not_found": Entry(
         "There is no such VM on this host",
         "No domain has this name or UUID.",

@@ -31,6 +31,7 @@ _APPEARS_WITHIN = 15.0
 # For a question that only serves a better message.
 _ASIDE = 2.0
 _BUSY = re.compile(r"busy", re.IGNORECASE)
+_RELEASE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 # ENOTCONN of a device that was taken away, ECONNABORTED of a connection that was ended.
 _DEAD = re.compile(r"not connected|connection abort", re.IGNORECASE)
 
@@ -117,9 +118,19 @@ class Guest:
         if system.get("id") == "mswindows":
             raise ModelfleetError("guest_unsupported", f"VM {self._name}: its guest runs Windows", vm=self._name)
 
-    def places(self, paths: t.Sequence[str]) -> _guest_places.Places:
+    def places(self, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> _guest_places.Places:
         """What stands on the way to mount paths; see _guest_places.look."""
-        return _guest_places.look(self._agent, paths)
+        return _guest_places.look(self._agent, paths, empty)
+
+    def kernel(self) -> t.Optional[tuple[int, int]]:
+        """The version of the guest's kernel; None when it does not tell one.
+
+        Raises:
+            ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
+        """
+        release = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + self._deadline).get("kernel-release")
+        found = _RELEASE.match(release) if isinstance(release, str) else None
+        return (int(found.group(1)), int(found.group(2))) if found else None
 
     # Mounts
 
@@ -176,6 +187,28 @@ class Guest:
                 if is_mounted(_mountinfo.visible(mounts, path), tag):
                     self._agent.run(["umount", path])
 
+    def let_go(self, view: str, bind: str) -> None:
+        """Have the guest forget what it knows of a model of a view, as far as nobody uses it.
+
+        Args:
+            view: where the view is mounted.
+            bind: where the model stands as a mount of its own in a guest that is told of those.
+
+        Raises:
+            ModelfleetError: C(agent_unavailable), C(agent_restricted), C(agent_command_failed).
+        """
+        # It fails where there is no such mount. What holds the model is in the way of the host, and shows there.
+        self._agent.run(["umount", bind])
+        self.remount_read_only(view)
+
+    def users(self, path: str) -> list[_guest_users.Process]:
+        """The processes that use something below a path, as far as they can be found."""
+        try:
+            return _guest_users.of_path(self._agent, path)
+        except ModelfleetError:
+            # That it is in use is what matters, by whom is a help.
+            return []
+
     def remount_read_only(self, path: str) -> None:
         """Set the options of a mount right again.
 
@@ -228,11 +261,7 @@ class Guest:
         self._agent.require(["umount", "-l", path], "guest_unmount_failed", f"{path} cannot be unmounted lazily")
 
     def _busy(self, path: str, done: _guest_agent.Done) -> ModelfleetError:
-        try:
-            users = _guest_users.of_path(self._agent, path)
-        except ModelfleetError:
-            # That it is in use is what matters, by whom is a help.
-            users = []
+        users = self.users(path)
         by = f"process {_guest_users.shown(users)}" if users else "no process that could be found: a mount below it?"
         return self._agent.failure(
             "mount_busy", f"{path}, used by {by}, cannot be unmounted", done, guest_processes=users

@@ -34,8 +34,11 @@ class Places(t.NamedTuple):
     in_the_way: dict[str, tuple[str, str]]
 
 
-def look(agent: _guest_agent.Agent, paths: t.Sequence[str]) -> Places:
+def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> Places:
     """Look at the places of mount paths, following no link.
+
+    Args:
+        empty: paths below which nothing but directories may be: what is mounted there would hide all else.
 
     Raises:
         ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
@@ -50,7 +53,15 @@ def look(agent: _guest_agent.Agent, paths: t.Sequence[str]) -> Places:
         if found:
             part, mode = found[0]
             in_the_way[path] = (part, "a symbolic link" if stat.S_ISLNK(mode) else "not a directory")
+    for path in empty:
+        if path in modes and path not in in_the_way and _first_file(agent, path):
+            in_the_way[path] = (path, "not empty")
     return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), in_the_way)
+
+
+def _first_file(agent: _guest_agent.Agent, path: str) -> bytes:
+    # -quit, which not every busybox has, would do; a model lies no deeper than that.
+    return agent.run(["find", path, "-xdev", "-mindepth", "1", "-maxdepth", "3", "!", "-type", "d"]).stdout[:1]
 
 
 def _parts(path: str) -> list[str]:

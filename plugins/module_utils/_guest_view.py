@@ -14,8 +14,9 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _guest, _mount_lines, _mountinfo, _plan, _records, _sources
+from . import _guest, _mount_lines, _plan, _records
 from ._errors import ModelfleetError, internal
+from ._layers import device_source
 from ._observed import HostView, VmView
 from ._wanted import AGENT, SYSTEMD, Wanted
 
@@ -89,11 +90,15 @@ def _with_places(
     vm: VmView, guest: _guest.Guest, records: t.Sequence[_records.Record], mounts: t.Sequence[Wanted]
 ) -> VmView:
     # Nothing is looked at through what is mounted already: it may be dead.
-    free = [mount.mount_path for mount in mounts if _mountinfo.visible(list(vm.guest or ()), mount.mount_path) is None]
+    mounted = {mount.mount_point for mount in vm.guest or ()}
+    free = sorted({mount.device_path for mount in mounts if mount.device_path not in mounted})
     undecided = [mount for mount in mounts if _is_undecided(vm, mount)]
+    views = sorted({mount.device_path for mount in mounts if mount.in_view and mount.device_path in free})
     if free or undecided:
-        places = guest.places(free)
+        places = guest.places(free, views)
         vm = dataclasses.replace(vm, systemd=places.systemd, in_the_way=places.in_the_way)
+    if views:
+        vm = dataclasses.replace(vm, kernel=guest.kernel())
     return _with_units(vm, guest, records, mounts, undecided)
 
 
@@ -105,19 +110,17 @@ def _with_units(
     undecided: t.Sequence[Wanted],
 ) -> VmView:
     if vm.systemd:
-        paths = [mount.mount_path for mount in undecided if _mount_lines.can_be_unit(mount.mount_path)]
-        files = {path: guest.defined_by(path) for path in paths}
+        paths = {mount.device_path for mount in undecided if _mount_lines.can_be_unit(mount.device_path)}
+        files = {path: guest.defined_by(path) for path in sorted(paths)}
         vm = dataclasses.replace(vm, foreign_units={path: file for path, file in files.items() if file})
-    units = {record.mount_path for record in records if record.persistence == SYSTEMD}
-    units |= {mount.mount_path for mount in mounts if _plan.persistence(vm, mount) == SYSTEMD}
+    units = {record.device_path for record in records if record.persistence == SYSTEMD}
+    units |= {mount.device_path for mount in mounts if _plan.persistence(vm, mount) == SYSTEMD}
     return dataclasses.replace(vm, units={path: guest.read_unit(path) for path in sorted(units)})
 
 
 def _is_undecided(vm: VmView, wanted: Wanted) -> bool:
     """Whether the guest has not been asked yet how it may mount a model when it boots."""
-    before = vm.records.get(wanted.uuid(vm.uuid))
-    known = before is not None and before.persistence == SYSTEMD
-    return not known and _plan.persistence(vm, wanted) in ("", SYSTEMD)
+    return _plan.decided(vm, wanted) != SYSTEMD and _plan.persistence(vm, wanted) in ("", SYSTEMD)
 
 
 def _suspects(host: HostView, vm: VmView, records: t.Iterable[_records.Record]) -> list[str]:
@@ -127,10 +130,12 @@ def _suspects(host: HostView, vm: VmView, records: t.Iterable[_records.Record]) 
     """
     found = []
     for record in records:
-        daemon = host.serving.get(_sources.path(vm.uuid, record.uuid))
+        daemon = host.serving.get(device_source(record))
         mounted = any(_guest.is_mounted(mount, record.tag) for mount in vm.guest or ())
-        if daemon and mounted and record.last_op_date:
-            written = datetime.datetime.fromisoformat(record.last_op_date.replace("Z", "+00:00"))
+        # Of mounts that share a device, the last that was made may have brought its daemon.
+        last = max(other.last_op_date for other in vm.records.values() if other.alias == record.alias)
+        if daemon and mounted and last:
+            written = datetime.datetime.fromisoformat(last.replace("Z", "+00:00"))
             if daemon.since > written.timestamp() + _ROUNDING:
-                found.append(record.mount_path)
-    return sorted(found)
+                found.append(record.device_path)
+    return sorted(set(found))

@@ -13,13 +13,14 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import syslog
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _centers, _devices, _identity, _input, _mountinfo, _records, _sources
+from . import _centers, _devices, _identity, _input, _mountinfo, _records, _sources, _views
 
 # Seconds that the storage of one model center may take to answer while a VM is starting.
 _DEADLINE = 5.0
@@ -55,48 +56,81 @@ def prepare(domain: ET.Element, vm: str) -> None:
     if not wanted:
         return
     _sources.make_directories()
-    records: dict[str, _records.Record] = {}
+    records: dict[str, list[_records.Record]] = {}
     centers: dict[str, _centers.Center] = {}
     try:
-        records = {record.alias: record for record in _records.from_domain(domain, vm)}
+        for record in _records.from_domain(domain, vm):
+            records.setdefault(record.alias, []).append(record)
         centers = {unit.center.uuid: unit.center for unit in _centers.units()}
     except Exception as problem:
         _log(f"{vm}: {problem}")
-    by_center: dict[str, list[_devices.Device]] = {}
+    by_center: dict[str, list[Place]] = {}
     for device in wanted:
-        record = records.get(device.alias)
-        by_center.setdefault(record.model_center_uuid if record else "", []).append(device)
-    for uuid, devices in by_center.items():
-        _bind(centers.get(uuid), devices, records)
+        for place in _places(device, vm, records.get(device.alias, [])):
+            by_center.setdefault(place.record.model_center_uuid if place.record else "", []).append(place)
+    for uuid, places in by_center.items():
+        _bind(centers.get(uuid), places)
 
 
 def release(vm: str) -> None:
     """Unmount and remove every source of a VM."""
     root = f"{_sources.VMS_DIRECTORY}/{vm}"
+    if os.path.isdir(_views.source(vm)):
+        _views.close_view(vm)
     names = set(os.listdir(root)) if os.path.isdir(root) else set()
     for name in names:
         _sources.unbind(f"{root}/{name}")
 
 
-def _bind(
-    center: t.Optional[_centers.Center], devices: list[_devices.Device], records: dict[str, _records.Record]
-) -> None:
-    trees = [-1] * len(devices)
+class Place(t.NamedTuple):
+    """Where something is to be bound: the model of a record, where there is one, and how it is done."""
+
+    what: str
+    record: t.Optional[_records.Record]
+    bind: t.Callable[[int], None]
+
+
+def _places(device: _devices.Device, vm: str, records: list[_records.Record]) -> list[Place]:
+    if device.source != _views.source(vm):
+        record = records[0] if records else None
+        return [Place(device.source, record, functools.partial(_to_source, device.source))]
+    try:
+        _views.close_view(vm)
+        _views.open_view(vm)
+    except OSError as problem:
+        _log(f"{device.source}: {problem}; the VM sees an empty directory")
+        # A plain directory in its place could be written to.
+        return [Place(device.source, None, functools.partial(_to_source, device.source))]
+    return [
+        Place(record.mount_path, record, functools.partial(_to_view, vm, record.uuid, record.mount_path))
+        for record in records
+    ]
+
+
+def _to_source(source: str, tree: int) -> None:
+    _sources.bind(tree, source)
+
+
+def _to_view(vm: str, mount: str, mount_path: str, tree: int) -> None:
+    _views.bind(vm, mount, mount_path, tree)
+
+
+def _bind(center: t.Optional[_centers.Center], places: list[Place]) -> None:
+    trees = [-1] * len(places)
     if center is not None and _mountinfo.visible(_mountinfo.read(), center.mount_point) is not None:
-        paths = [records[device.alias].model_path for device in devices]
+        paths = [place.record.model_path for place in places if place.record]
         try:
             trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
         except Exception as problem:
             _log(f"model center {center.name}: {problem!r}")
-    for device, tree in zip(devices, trees):
+    for place, tree in zip(places, trees):
         try:
-            if tree >= 0:
-                _sources.bind(tree, device.source)
-            else:
-                _sources.bind_empty(device.source)
-                _log(f"{device.source}: its model cannot be had now; the VM sees an empty directory")
+            if tree < 0:
+                _log(f"{place.what}: its model cannot be had now; the VM sees an empty directory")
+                tree = _sources.empty_clone()
+            place.bind(tree)
         except OSError as problem:
-            _log(f"{device.source}: {problem}")
+            _log(f"{place.what}: {problem}")
 
 
 def _log(message: str) -> None:

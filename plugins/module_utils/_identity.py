@@ -16,6 +16,9 @@ import uuid
 NAMESPACE = uuid.UUID("3e69d56c-e7cc-5b01-9d64-0b5f5cd52e9c")
 
 ALIAS_PREFIX = "ua-modelfleet-"
+# The view of a VM: the tag of its device, and where its guest mounts it. The same in every VM: images can know them.
+VIEW_TAG = "modelfleet"
+VIEW_PATH = "/models"
 _ALIAS = re.compile(re.escape(ALIAS_PREFIX) + r"[0-9a-f]{16}\Z")
 _TAG_BYTES = 36
 
@@ -33,6 +36,11 @@ def model_uuid(center: str, path: str, version: str) -> str:
 def mount_uuid(vm: str, mount_path: str) -> str:
     """The UUID of the mount at a path of a VM: there is at most one."""
     return str(uuid.uuid5(NAMESPACE, f"mount\n{vm}\n{mount_path}"))
+
+
+def view_uuid(vm: str) -> str:
+    """The UUID of the view of a VM: there is at most one."""
+    return str(uuid.uuid5(NAMESPACE, f"view\n{vm}"))
 
 
 def token(mount: str) -> str:

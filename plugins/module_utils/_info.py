@@ -26,7 +26,6 @@ from . import (
     _opener,
     _records,
     _report,
-    _sources,
 )
 from ._errors import ModelfleetError
 
@@ -38,16 +37,15 @@ def mounts(
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
     views = {uuid: filters.narrowed(view) for uuid, view in views.items()}
-    keys = {
-        _sources.path(record.vm_instance_uuid, record.uuid): _observed.ModelKey(
-            record.model_center_name, record.model_path
-        )
-        for view in views.values()
-        for record in view.records.values()
-    }
+    places = _observed.Places({}, {})
+    for view in views.values():
+        for record in view.records.values():
+            key = _observed.ModelKey(record.model_center_name, record.model_path)
+            places.add(view.uuid, record.uuid, record.mount_path, key)
+    models = set(places.sources.values())
     agents = _agents.Agents(host.uri)
     with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
-        looked = pool.submit(_observed.observe_host, keys.values(), keys, {}, deadline, openers)
+        looked = pool.submit(_observed.observe_host, models, *places, {}, deadline, openers)
         jobs = {uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline) for uuid, view in views.items()}
         on_host = looked.result()
         views = {uuid: job.result() for uuid, job in jobs.items()}
@@ -93,7 +91,7 @@ def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Reco
         "vm_state": vm.state,
         "record": record.as_dict(),
         "status": _report.status(record, layers),
-        "source_path": _sources.path(vm.uuid, record.uuid) if vm.live is not None else "",
+        "source_path": host.source(record) if vm.live is not None else "",
         "host_uuid": host_uuid,
         "layers": layers._asdict(),
         "drift": not layers.right or not vm.recorded_everywhere(record),

@@ -14,6 +14,7 @@ import re
 import typing as t
 import unicodedata
 
+from . import _identity
 from ._errors import ModelfleetError
 
 # What pasting brings along besides white space: byte order mark, zero-width space and joiners.
@@ -186,6 +187,22 @@ def mount_path(option: str, value: str) -> str:
     if path in _NEVER_AT or any(path == root or path.startswith(root + "/") for root in _NEVER_BELOW):
         raise invalid(option, f"{show(path)} belongs to the operating system")
     return path
+
+
+def path_in_view(option: str, value: str) -> str:
+    """A path at which a model may be seen in the view of a VM: below its mount, and not where it keeps its binds."""
+    path = absolute_path(option, value)
+    if not is_in_view(path):
+        raise invalid(
+            option, f"{show(path)} cannot be in the view: it must be below {_identity.VIEW_PATH}, without a dot first"
+        )
+    return path
+
+
+def is_in_view(path: str) -> bool:
+    """Whether a normalised path lies below the mount of a view, and not where that keeps its binds."""
+    root = f"{_identity.VIEW_PATH}/"
+    return path.startswith(root) and not path.startswith(f"{root}.")
 
 
 def mount_point(option: str, value: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _devices, _guest, _mount_lines, _mountinfo, _records, _sources, _virtiofsd, _wanted
+from . import _devices, _guest, _mount_lines, _mountinfo, _records, _sources, _views, _virtiofsd, _wanted
 from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView
 
@@ -41,19 +41,23 @@ class Layers(t.NamedTuple):
 def layers(host: HostView, vm: VmView, record: _records.Record) -> Layers:
     """Compare every layer with what a record wants."""
     live = _live(host, vm, record)
-    return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(vm, record, live))
+    return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(host, vm, record, live))
 
 
 def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
     if vm.live is None:
         # The hook makes it when the VM starts.
         return NOT_DUE
-    path = _sources.path(vm.uuid, record.uuid)
+    path = host.source(record)
     bind = host.bind(path)
     if bind is None:
         return MISSING
     if not _sources.enforced(bind):
         return WRONG
+    if record.in_view and _device(vm.live, record) == RIGHT:
+        daemon = host.serving.get(device_source(record))
+        if daemon is not None and daemon.below.get(_views.in_daemon(path)) != bind.shows:
+            return WRONG
     model = host.models.get(ModelKey(record.model_center_name, record.model_path))
     if model is None or isinstance(model, ModelfleetError):
         return WRONG if path in host.bound and host.bound[path] == host.empty else UNKNOWN
@@ -66,16 +70,23 @@ def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str
     device = domain.device(record.alias)
     if device is None:
         return FOREIGN if domain.tag_taken(record.tag, record.alias) else MISSING
-    source = _sources.path(record.vm_instance_uuid, record.uuid)
-    return RIGHT if (device.tag, device.source) == (record.tag, source) else WRONG
+    return RIGHT if (device.tag, device.source) == (record.tag, device_source(record)) else WRONG
+
+
+def device_source(record: _records.Record) -> str:
+    """What the virtiofsd of a mount's device is given."""
+    return _sources.path(record.vm_instance_uuid, record.device_uuid)
 
 
 def _live(host: HostView, vm: VmView, record: _records.Record) -> str:
     layer = _device(vm.live, record)
     if layer != RIGHT:
         return layer
-    source = _sources.path(vm.uuid, record.uuid)
-    return RIGHT if _virtiofsd.shows(host.bind(source), host.serving.get(source)) else WRONG
+    source = device_source(record)
+    daemon = host.serving.get(source)
+    # A virtiofsd that does not follow the host would go on without what is bound in the view later.
+    follows = daemon is not None and (daemon.follows or not record.in_view)
+    return RIGHT if follows and _virtiofsd.shows(host.bind(source), daemon) else WRONG
 
 
 def guest_mount(vm: VmView, record: _records.Record, live: str) -> str:
@@ -84,36 +95,45 @@ def guest_mount(vm: VmView, record: _records.Record, live: str) -> str:
         return NOT_DUE
     if vm.guest is None:
         return UNKNOWN
-    mount = _mountinfo.visible(list(vm.guest), record.mount_path)
+    mount = _mountinfo.visible(list(vm.guest), record.device_path)
     if mount is None:
         return MISSING
     if not _guest.is_mounted(mount, record.tag):
         return FOREIGN
-    right = live == RIGHT and record.mount_path not in vm.stale and set(_guest.OPTIONS) <= mount.options
+    right = live == RIGHT and record.device_path not in vm.stale and set(_guest.OPTIONS) <= mount.options
     return RIGHT if right else WRONG
+
+
+def covered(host: HostView, vm: VmView, record: _records.Record) -> t.Optional[_mountinfo.Mount]:
+    """What somebody in the guest has mounted over a model of the view."""
+    # What leads there is a link, so that the mount stands where the model is bound.
+    mount = _mountinfo.visible(list(vm.guest or ()), _views.in_guest(host.source(record)))
+    return None if mount is None or mount.fstype == _guest.FSTYPE else mount
 
 
 def guest_unit(vm: VmView, record: _records.Record) -> str:
     """The unit by which the guest mounts the model again when it boots."""
     if vm.live is None or record.guest != _wanted.AGENT or record.persistence != _wanted.SYSTEMD:
         return NOT_DUE
-    if record.mount_path not in vm.units:
+    if record.device_path not in vm.units:
         return UNKNOWN
-    unit = vm.units[record.mount_path]
+    unit = vm.units[record.device_path]
     if unit is None:
         return MISSING
-    return RIGHT if unit == _mount_lines.unit(record.tag, record.mount_path, record.uuid) else WRONG
+    return RIGHT if unit == _mount_lines.unit(record.tag, record.device_path, record.device_uuid) else WRONG
 
 
 def keeps_unit(vm: VmView, record: _records.Record) -> bool:
     """Whether the guest has the unit that was written for a mount, edited or not; not one that somebody put there."""
-    unit = vm.units.get(record.mount_path)
-    return unit is not None and _mount_lines.mount_of_unit(unit) == record.uuid
+    unit = vm.units.get(record.device_path)
+    return unit is not None and _mount_lines.mount_of_unit(unit) == record.device_uuid
 
 
-def _guest_layer(vm: VmView, record: _records.Record, live: str) -> str:
+def _guest_layer(host: HostView, vm: VmView, record: _records.Record, live: str) -> str:
     mount = guest_mount(vm, record, live)
     if mount != RIGHT:
         return mount
+    if record.in_view and covered(host, vm, record):
+        return FOREIGN
     unit = guest_unit(vm, record)
     return RIGHT if unit in (RIGHT, NOT_DUE) else UNKNOWN if unit == UNKNOWN else WRONG

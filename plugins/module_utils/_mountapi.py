@@ -27,6 +27,7 @@ _AT_EMPTY_PATH = 0x1000
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _MS_PRIVATE = 1 << 18
+_MS_SHARED = 1 << 20
 _MOUNT_ATTR_RDONLY = 0x01
 _MOUNT_ATTR_NOSUID = 0x02
 _MOUNT_ATTR_NODEV = 0x04
@@ -64,11 +65,14 @@ def open_beneath(directory: int, path: str) -> int:
     )
 
 
-def read_only_clone(directory: int) -> int:
+def read_only_clone(directory: int, shared: bool = False) -> int:
     """A detached mount of an opened directory, read-only, nosuid and nodev; it goes when its descriptor is closed.
 
     Only the directory's own file system is in it, none that is mounted further down. It is private at first: as a peer
     of the mount that it was cloned from it would show, writable, what anybody mounts below the directory later.
+
+    Args:
+        shared: hand what is mounted in it later to its copies in other mount name spaces, wherever it is attached.
     """
     tree = _call(
         _SYS_OPEN_TREE,
@@ -77,21 +81,27 @@ def read_only_clone(directory: int) -> int:
         _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH,
         name="open_tree",
     )
-    attributes = _MountAttr(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, _MS_PRIVATE, 0)
+    attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
     try:
-        _call(
-            _SYS_MOUNT_SETATTR,
-            tree,
-            ctypes.c_char_p(b""),
-            _AT_EMPTY_PATH,
-            ctypes.byref(attributes),
-            ctypes.sizeof(attributes),
-            name="mount_setattr",
-        )
+        _set_attributes(tree, _MountAttr(attributes, 0, _MS_PRIVATE, 0))
+        if shared:
+            _set_attributes(tree, _MountAttr(0, 0, _MS_SHARED, 0))
     except OSError:
         os.close(tree)
         raise
     return tree
+
+
+def _set_attributes(tree: int, attributes: _MountAttr) -> None:
+    _call(
+        _SYS_MOUNT_SETATTR,
+        tree,
+        ctypes.c_char_p(b""),
+        _AT_EMPTY_PATH,
+        ctypes.byref(attributes),
+        ctypes.sizeof(attributes),
+        name="mount_setattr",
+    )
 
 
 def attach(tree: int, path: str) -> None:

@@ -26,6 +26,7 @@ from . import (
     _records,
     _sources,
     _storage,
+    _views,
     _virtiofsd,
 )
 from ._errors import ModelfleetError
@@ -50,6 +51,7 @@ class HostView:
         serving: see C(_virtiofsd.serving).
         models: what each wanted model turned out to be, or why it could not be had.
         bound: the identity of what is bound at source paths.
+        in_views: where the models are bound that views show, by the UUIDs of mounts.
         empty: the identity of the empty directory that is bound where a model could not be had.
     """
 
@@ -61,6 +63,13 @@ class HostView:
     models: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]]
     bound: dict[str, tuple[int, int]]
     empty: t.Optional[tuple[int, int]] = None
+    in_views: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def source(self, record: _records.Record) -> str:
+        """Where the model of a mount is bound, or is to be; nothing for one that its VM's view does not show."""
+        if record.in_view:
+            return self.in_views.get(record.uuid, "")
+        return _sources.path(record.vm_instance_uuid, record.uuid)
 
     def bind(self, source: str) -> t.Optional[_mountinfo.Mount]:
         """What is mounted at a source path."""
@@ -83,6 +92,7 @@ class VmView:
         stale: mount paths at which the guest's mount answers nothing any more.
         systemd: whether systemd runs the guest; None when it was not asked.
         in_the_way: what stands in the way of mount paths in the guest: a path, and what that is.
+        kernel: the version of the guest's kernel, None when it was not asked.
         units: the guest's mount units by mount path, None where there is none; only what was asked for.
         foreign_units: files of the guest that define a mount and are not ours, by mount path.
     """
@@ -99,6 +109,7 @@ class VmView:
     stale: frozenset[str] = frozenset()
     systemd: t.Optional[bool] = None
     in_the_way: t.Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    kernel: t.Optional[tuple[int, int]] = None
     units: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
     foreign_units: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -161,6 +172,7 @@ def observe_vm(vm: _domain.Vm) -> VmView:
 def observe_host(
     models: t.Iterable[ModelKey],
     sources: t.Mapping[str, ModelKey],
+    in_views: t.Mapping[str, str],
     planned: t.Mapping[str, _centers.Center],
     deadline: float,
     openers: _opener.Openers,
@@ -170,6 +182,7 @@ def observe_host(
     Args:
         models: the directories that are wanted.
         sources: the source paths that may be bound, with the model that each belongs to.
+        in_views: see C(HostView).
         planned: centers as an earlier task of the same play would make them, by name; without a UUID or a storage
             URL where that is not known.
         deadline: seconds for the answer of each model center.
@@ -200,7 +213,23 @@ def observe_host(
         models=views,
         bound=bound,
         empty=_sources.empty_identity(),
+        in_views=in_views,
     )
+
+
+class Places(t.NamedTuple):
+    """Where models may be bound, collected for C(observe_host): `sources` and `in_views`."""
+
+    sources: dict[str, ModelKey]
+    in_views: dict[str, str]
+
+    def add(self, vm: str, mount: str, mount_path: str, key: ModelKey) -> None:
+        """Add the places of one mount, whichever transport it has."""
+        self.sources[_sources.path(vm, mount)] = key
+        bind = _views.bound_at(vm, mount_path)
+        if bind:
+            self.sources[bind] = key
+            self.in_views[mount] = bind
 
 
 def _coming(

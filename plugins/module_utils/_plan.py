@@ -15,7 +15,19 @@ import typing as t
 
 from . import _devices, _identity, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
-from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, keeps_unit, layers
+from ._layers import (
+    MISSING,
+    NOT_DUE,
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+    Layers,
+    device_source,
+    guest_mount,
+    guest_unit,
+    keeps_unit,
+    layers,
+)
 from ._observed import HostView, ModelKey, VmView
 from ._steps import (
     ATTACH,
@@ -32,8 +44,10 @@ from ._steps import (
     MOUNT,
     PURGED,
     RECORD,
+    RELEASE,
     REMOUNT,
     REMOVE_UNIT,
+    RETIRE,
     SETTLE,
     STRAY,
     UNBIND,
@@ -76,26 +90,46 @@ def plan_vm(
         record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
     ]
     claimed.update(record.uuid for record in going)
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
+    closes = _closes_view(vm, entries, terms)
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED, closes) for record in going]
     # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
     kept = {plan.before.uuid for plan in unasked if plan.before and plan.error}
     staying = [record for record in _by_path(vm) if record.uuid not in claimed or record.uuid in kept]
     if terms.present:
+        mixture = _refusals.mixture(vm, [*(mount for _index, mount in entries), *staying])
         for index, mount in entries:
-            plans[index] = [plan_present(host, vm, mount, staying, terms)]
+            plans[index] = [
+                MountPlan(mount, vm.uuid, vm.name, before=vm.records.get(mount.uuid(vm.uuid)), error=mixture)
+                if mixture
+                else plan_present(host, vm, mount, staying, terms)
+            ]
     else:
         for index, mount in entries:
             meant = [record for record in _by_path(vm) if mount.matches(record) and record.uuid not in claimed]
             claimed.update(record.uuid for record in meant)
-            plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
+            plans[index] = [plan_absent(host, vm, mount, record, terms, LISTED, closes) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
     for record in _by_path(vm):
         if record.uuid not in claimed and record.intent != _records.SETTLED:
-            unasked.append(_carry_on(host, vm, record, terms))
+            unasked.append(_carry_on(host, vm, record, terms, closes))
     if strays_go([mount for _index, mount in entries], terms):
         known = {_identity.alias(uuid) for uuid in claimed}
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
     return {**plans, -1: unasked} if unasked else plans
+
+
+def _closes_view(vm: VmView, entries: t.Sequence[tuple[int, Wanted]], terms: Terms) -> bool:
+    """Whether no model is left in the view of a VM, so that its device goes as well."""
+    wanted = [mount for _index, mount in entries]
+    if terms.present and any(mount.in_view for mount in wanted):
+        return False
+    return not any(
+        record.in_view
+        and record.intent != _records.UNMOUNTING
+        and not (terms.purge and record.owner == terms.owner)
+        and (terms.present or not any(mount.matches(record) for mount in wanted))
+        for record in vm.records.values()
+    )
 
 
 def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
@@ -107,11 +141,11 @@ def _by_path(vm: VmView) -> list[_records.Record]:
     return sorted(vm.records.values(), key=lambda record: record.mount_path)
 
 
-def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms) -> MountPlan:
+def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms, closes: bool) -> MountPlan:
     """Finish what a run began that did not come to its end."""
     wanted = from_record(record)
     if record.intent == _records.UNMOUNTING:
-        return plan_absent(host, vm, wanted, record, terms, INTERRUPTED)
+        return plan_absent(host, vm, wanted, record, terms, INTERRUPTED, closes)
     others = [other for other in _by_path(vm) if other.uuid != record.uuid]
     return plan_present(host, vm, wanted, others, terms, INTERRUPTED)
 
@@ -151,12 +185,22 @@ def plan_present(
 
 
 def plan_absent(
-    host: HostView, vm: VmView, wanted: Wanted, record: _records.Record, terms: Terms, origin: str = LISTED
+    host: HostView,
+    vm: VmView,
+    wanted: Wanted,
+    record: _records.Record,
+    terms: Terms,
+    origin: str = LISTED,
+    closes_view: bool = True,
 ) -> MountPlan:
-    """The steps that take one mount away."""
+    """The steps that take one mount away.
+
+    Args:
+        closes_view: whether no other model stays in the view of the VM.
+    """
     empty = MountPlan(wanted, vm.uuid, vm.name, before=record, origin=origin)
     try:
-        return _absent(host, vm, record, terms, empty)
+        return _absent(host, vm, record, terms, empty, closes_view or not record.in_view)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, error=problem)
 
@@ -176,8 +220,9 @@ def _present(
     before = vm.records.get(wanted.uuid(vm.uuid))
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, staying)
+    _refusals.refuse_conversion(vm, before, after)
     found = layers(host, vm, after)
-    _refusals.refuse_foreign(vm, before, after, found)
+    _refusals.refuse_foreign(host, vm, before, after, found)
     steps = _set_up(vm, before, after, found, terms.force)
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
@@ -190,13 +235,23 @@ def persistence(vm: VmView, wanted: Wanted) -> str:
     """How the guest mounts a model when it boots; nothing as long as C(auto) has not been decided for it."""
     if wanted.persistence != AUTO:
         return wanted.persistence
-    before = vm.records.get(wanted.uuid(vm.uuid))
-    if before is not None and before.guest == AGENT and before.persistence:
-        return before.persistence
+    known = decided(vm, wanted)
+    if known:
+        return known
     if vm.systemd is None:
         return ""
-    free = wanted.mount_path not in vm.foreign_units and _mount_lines.can_be_unit(wanted.mount_path)
+    free = wanted.device_path not in vm.foreign_units and _mount_lines.can_be_unit(wanted.device_path)
     return SYSTEMD if vm.systemd and free else NOT_PERSISTENT
+
+
+def decided(vm: VmView, wanted: Wanted) -> str:
+    """What C(auto) came to when the mount was made, or the first of the view that it joins; nothing for a new one."""
+    before = vm.records.get(wanted.uuid(vm.uuid))
+    others = [record for record in _by_path(vm) if record.in_view] if wanted.in_view else []
+    for record in (*([before] if before else []), *others):
+        if record.guest == AGENT and record.persistence:
+            return record.persistence
+    return ""
 
 
 def _set_up(
@@ -207,11 +262,12 @@ def _set_up(
     if found.right and not left_unit:
         return [] if recorded else [Step(SETTLE, after)]
     old = before or after
-    # virtiofsd keeps what was at its source when it started, so a changed source means a new device.
-    replug = found.live == WRONG or (found.live == RIGHT and found.source in (MISSING, WRONG))
+    binds = found.source in (MISSING, WRONG)
+    # virtiofsd keeps what was at its source when it started, so a changed source means a new device. A view shows it.
+    replug = found.live == WRONG or (found.live == RIGHT and binds and not after.in_view)
     plug = found.live == MISSING or replug
     mounted = _refusals.tag_mounted(vm, old, after.tag)
-    stale = bool(mounted) and (plug or mounted != after.tag or after.mount_path in vm.stale)
+    stale = bool(mounted) and (plug or mounted != after.tag or after.device_path in vm.stale)
     steps = [Step(RECORD, after)]
     if (stale or replug) and not force:
         _refusals.refuse_other_uses(vm, old, after.tag)
@@ -223,12 +279,12 @@ def _set_up(
         steps.append(Step(DETACH_LIVE, old))
     if found.persistent == WRONG:
         steps.append(Step(DETACH_PERSISTENT, old))
-    if found.source in (MISSING, WRONG):
+    if binds:
         steps.append(Step(BIND, after))
     define = found.persistent in (MISSING, WRONG)
     if plug or define:
         steps.append(Step(ATTACH if plug and define else ATTACH_LIVE if plug else ATTACH_PERSISTENT, after))
-    if plug:
+    if plug or (binds and after.in_view):
         steps.append(Step(VERIFY, after))
     mount = guest_mount(vm, after, found.live)
     if mount != NOT_DUE:
@@ -238,7 +294,12 @@ def _set_up(
             steps.append(Step(REMOUNT, after))
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
-    return [*steps, Step(SETTLE, after)]
+    steps.append(Step(SETTLE, after))
+    if after.in_view and found.source == WRONG:
+        # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
+        another = before is not None and before.model_uuid != after.model_uuid
+        steps.insert(-1 if another else len(steps), Step(RELEASE if another else RETIRE, after))
+    return steps
 
 
 def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
@@ -247,14 +308,19 @@ def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> b
     return had and after.persistence != SYSTEMD
 
 
-def _absent(host: HostView, vm: VmView, record: _records.Record, terms: Terms, empty: MountPlan) -> MountPlan:
+def _absent(
+    host: HostView, vm: VmView, record: _records.Record, terms: Terms, empty: MountPlan, device_goes: bool
+) -> MountPlan:
     _refusals.require_settled_state(vm)
     found = layers(host, vm, record)
     if found.guest == UNKNOWN and not terms.force:
         _refusals.require_guest(vm)
+    steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
+    if not device_goes:
+        released = [Step(RELEASE, dataclasses.replace(record, intent=_records.UNMOUNTING))] if vm.live else []
+        return dataclasses.replace(empty, layers=found, steps=(*steps, *released, Step(FORGET, record)))
     if not terms.force:
         _refusals.refuse_other_uses(vm, record)
-    steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
     if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
         steps.append(Step(REMOVE_UNIT, record))
     mounted = _refusals.tag_mounted(vm, record)
@@ -264,7 +330,7 @@ def _absent(host: HostView, vm: VmView, record: _records.Record, terms: Terms, e
         steps.append(Step(DETACH_LIVE, record))
     if found.persistent in (RIGHT, WRONG):
         steps.append(Step(DETACH_PERSISTENT, record))
-    if found.source not in (MISSING, NOT_DUE):
+    if vm.live is not None and host.bind(device_source(record)) is not None:
         steps.append(Step(UNBIND, record))
     steps.append(Step(FORGET, record))
     return dataclasses.replace(empty, layers=found, steps=tuple(steps))

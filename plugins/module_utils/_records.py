@@ -25,6 +25,10 @@ PREFIX = "modelfleet"
 SCHEMA_VERSION = 1
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
+# How a model reaches its VM: by a device of its own, or in the view, the one device that all of them share.
+DEVICE = "device"
+VIEW = "view"
+
 MOUNTING = "mounting"
 SETTLED = "settled"
 UNMOUNTING = "unmounting"
@@ -61,6 +65,20 @@ class Record:
     last_op_date: str
     intent: str
     unknown: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def in_view(self) -> bool:
+        return self.transport == VIEW
+
+    @property
+    def device_path(self) -> str:
+        """Where the guest mounts the device that brings the model."""
+        return _identity.VIEW_PATH if self.in_view else self.mount_path
+
+    @property
+    def device_uuid(self) -> str:
+        """What names the device, its source and its unit in the guest: the view, or this mount."""
+        return _identity.view_uuid(self.vm_instance_uuid) if self.in_view else self.uuid
 
     def says_the_same(self, other: Record) -> bool:
         """Whether two records agree on identity and intent, whenever they were written."""
@@ -148,10 +166,11 @@ def _check(record: Record, vm: str) -> None:
     for field, value, allowed in (
         ("uuid", record.uuid, (uuid,)),
         ("vm_instance_uuid", record.vm_instance_uuid, (vm,)),
-        ("alias", record.alias, (_identity.alias(uuid),)),
+        ("transport", record.transport, (DEVICE, VIEW)),
+        ("alias", record.alias, (_identity.alias(record.device_uuid),)),
         ("tag", record.tag, (_input.tag("tag", record.tag),)),
         # Not mount_path(): a path that a later release protects must still be taken away.
-        ("mount_path", record.mount_path, (_input.absolute_path("mount_path", record.mount_path),)),
+        ("mount_path", record.mount_path, (_mount_path(record),)),
         ("model_path", record.model_path, (_input.relative_path("model_path", record.model_path),)),
         ("model_center_name", record.model_center_name, (_input.name("model_center_name", record.model_center_name),)),
         ("persistence", record.persistence, ("", "none", "systemd")),
@@ -159,6 +178,11 @@ def _check(record: Record, vm: str) -> None:
     ):
         if value not in allowed:
             raise _input.invalid(field, f"{_input.show(value)} is not expected")
+
+
+def _mount_path(record: Record) -> str:
+    check = _input.path_in_view if record.in_view else _input.absolute_path
+    return check("mount_path", record.mount_path)
 
 
 def _damaged(vm: str, problem: str) -> ModelfleetError:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _guest, _guest_unit, _input, _mountinfo, _records, _steps
+from . import _guest, _guest_unit, _identity, _input, _mountinfo, _records, _steps
 from ._errors import ModelfleetError
-from ._layers import FOREIGN, UNKNOWN, Layers
+from ._layers import FOREIGN, UNKNOWN, Layers, covered
 from ._observed import HostView, VmView
-from ._wanted import AGENT, SYSTEMD, Wanted
+from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
+
+# Linux 5.10: a guest is told of file systems below the view, and does not take their inodes for one another's.
+_VIEW_KERNEL = (5, 10)
 
 
 def conditions(host: HostView, wanted: Wanted, check_mode: bool) -> tuple[str, ...]:
@@ -43,7 +46,9 @@ def refuse_collision(vm: VmView, after: _records.Record, staying: t.Iterable[_re
         raise ModelfleetError("duplicate_mount", f"VM {vm.name}: {problem}", vm=vm.name, mount_path=record.mount_path)
 
 
-def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers) -> None:
+def refuse_foreign(
+    host: HostView, vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers
+) -> None:
     """Refuse to cover what somebody else has put there."""
     if any(domain.tag_taken(after.tag, after.alias) for domain in (vm.live, vm.persistent) if domain is not None):
         raise ModelfleetError(
@@ -55,22 +60,28 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
         raise ModelfleetError(
             "guest_unsupported", f"VM {vm.name}: persistence=systemd, but the guest does not run systemd", vm=vm.name
         )
-    defined_by = vm.foreign_units.get(after.mount_path)
-    unit = vm.units.get(after.mount_path)
+    defined_by = vm.foreign_units.get(after.device_path)
+    unit = vm.units.get(after.device_path)
     if unit is not None:
-        defined_by = _guest_unit.replaced_by(after.mount_path, unit)
+        defined_by = _guest_unit.replaced_by(after.device_path, unit)
     if after.persistence == SYSTEMD and defined_by:
         raise _guest_unit.error(vm.name, defined_by)
-    if after.mount_path in vm.in_the_way:
-        part, kind = vm.in_the_way[after.mount_path]
+    if after.in_view and vm.kernel is not None and vm.kernel < _VIEW_KERNEL:
+        raise ModelfleetError(
+            "guest_unsupported",
+            f"VM {vm.name}: transport=view needs Linux 5.10 in the guest, which has {vm.kernel[0]}.{vm.kernel[1]}",
+            vm=vm.name,
+        )
+    if after.device_path in vm.in_the_way:
+        part, kind = vm.in_the_way[after.device_path]
         raise ModelfleetError(
             "mount_path_unusable",
-            f"VM {vm.name}: {after.mount_path} cannot be mounted on in the guest: {part} is {kind}",
+            f"VM {vm.name}: {after.device_path} cannot be mounted on in the guest: {part} is {kind}",
             vm=vm.name,
             mount_path=after.mount_path,
         )
-    if found.guest == FOREIGN and not tag_mounted(vm, before or after):
-        mount = _mountinfo.visible(list(vm.guest or ()), after.mount_path)
+    if found.guest == FOREIGN and (after.in_view or not tag_mounted(vm, before or after)):
+        mount = covered(host, vm, after) or _mountinfo.visible(list(vm.guest or ()), after.device_path)
         what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
         raise ModelfleetError(
             "mount_path_in_use",
@@ -78,6 +89,36 @@ def refuse_foreign(vm: VmView, before: t.Optional[_records.Record], after: _reco
             vm=vm.name,
             mount_path=after.mount_path,
         )
+
+
+def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) -> t.Optional[ModelfleetError]:
+    """The error for mounts of a VM that do not go together with its view, which they all share.
+
+    Args:
+        mounts: all that the VM shall have.
+    """
+    in_view = [mount for mount in mounts if mount.in_view]
+    beside = [mount.mount_path for mount in mounts if not mount.in_view]
+    hidden = [path for path in beside if in_view and _input.overlaps(path, _identity.VIEW_PATH)]
+    if hidden:
+        return _conflict(vm, hidden[0], f"is where the view is mounted ({_identity.VIEW_PATH}), and not in it")
+    for option, undecided in (("guest", ()), ("persistence", ("", AUTO))):
+        values = {getattr(mount, option): mount.mount_path for mount in in_view}
+        values = {value: path for value, path in values.items() if value not in undecided}
+        if len(values) > 1:
+            shown = " and ".join(sorted(values))
+            return _conflict(vm, sorted(values.values())[0], f"is in a view with others, for which {option} is {shown}")
+    return None
+
+
+def refuse_conversion(vm: VmView, before: t.Optional[_records.Record], after: _records.Record) -> None:
+    """Refuse to change how a model reaches its VM while it is mounted."""
+    if before is not None and before.transport != after.transport:
+        raise _conflict(vm, after.mount_path, f"is mounted with transport={before.transport}")
+
+
+def _conflict(vm: VmView, path: str, problem: str) -> ModelfleetError:
+    return ModelfleetError("transport_conflict", f"VM {vm.name}: {path} {problem}", vm=vm.name, mount_path=path)
 
 
 def require_guest(vm: VmView) -> None:
@@ -110,7 +151,7 @@ def require_settled_state(vm: VmView) -> None:
 def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
     """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
     # Where the guest mounts by itself, unmounting is its part as well.
-    ours = _mountinfo.visible(list(vm.guest or ()), record.mount_path) if record.guest == AGENT else None
+    ours = _mountinfo.visible(list(vm.guest or ()), record.device_path) if record.guest == AGENT else None
     for mount in vm.guest or ():
         if mount != ours and any(_guest.is_mounted(mount, tag) for tag in tags(vm, record).union(more)):
             raise ModelfleetError(
@@ -123,9 +164,8 @@ def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
 
 def too_few_ports(vm: VmView, plans: t.Iterable[_steps.MountPlan]) -> t.Optional[ModelfleetError]:
     """The error for a VM that cannot take all the devices of its plans, found before the first is attached."""
-    actions = [action for plan in plans for action in plan.actions]
-    needed = sum(actions.count(action) for action in (_steps.ATTACH, _steps.ATTACH_LIVE))
-    needed -= actions.count(_steps.DETACH_LIVE)
+    devices = {batch.action: len(batch.records) for batch in _steps.batches(plans)}
+    needed = devices.get(_steps.ATTACH, 0) + devices.get(_steps.ATTACH_LIVE, 0) - devices.get(_steps.DETACH_LIVE, 0)
     free = vm.live.free_ports if vm.live else None
     if free is None or needed <= free:
         return None
@@ -146,5 +186,5 @@ def tags(vm: VmView, record: _records.Record) -> set[str]:
 
 def tag_mounted(vm: VmView, record: _records.Record, *more: str) -> str:
     """The tag of a mount of ours that is seen at its mount path in the guest, nothing for none."""
-    mount = _mountinfo.visible(list(vm.guest or ()), record.mount_path)
+    mount = _mountinfo.visible(list(vm.guest or ()), record.device_path)
     return next((tag for tag in sorted(tags(vm, record).union(more)) if _guest.is_mounted(mount, tag)), "")

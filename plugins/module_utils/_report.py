@@ -66,7 +66,7 @@ def _mount(outcome: Outcome) -> dict[str, t.Any]:
         "conditions": list(plan.conditional),
         "due": _due(outcome),
         "restart_required": outcome.error is not None and outcome.error.code in _errors.HEALED_BY_RESTART,
-        "mount_lines": _mount_lines.mount_lines(by_itself.tag, by_itself.mount_path) if by_itself else None,
+        "mount_lines": _mount_lines.mount_lines(by_itself.tag, by_itself.device_path) if by_itself else None,
         "record": outcome.record.as_dict() if outcome.record else None,
         "error": outcome.error.as_result() if outcome.error else None,
     }
@@ -87,7 +87,7 @@ def _due(outcome: Outcome) -> list[str]:
             return ["start the VM; its guest mounts the model when it boots"]
         return ["start the VM and run again, to mount the model in its guest"]
     if plan.before is not None and plan.before.persistence == SYSTEMD:
-        return [f"the guest keeps its mount unit of {plan.before.mount_path}, which does nothing without the device"]
+        return [f"the guest keeps its mount unit of {plan.before.device_path}, which does nothing without the device"]
     return []
 
 
@@ -117,7 +117,8 @@ def _state(plan: _steps.MountPlan, record: t.Optional[_records.Record], layers: 
     if record is not None:
         version = f" {record.model_version}" if record.model_version else ""
         model = f"{record.model_name}{version} from {record.model_center_name}:{record.model_path}"
-        lines.append(f"  record: {model}, tag {record.tag}, guest {record.guest}, {record.intent}")
+        how = f"transport {record.transport}, tag {record.tag}, guest {record.guest}"
+        lines.append(f"  record: {model}, {how}, {record.intent}")
         account = record.account_uuid or "none"
         lines.append(f"  model UUID {record.model_uuid}, owner {record.owner}, account {account}")
     for name, layer in (layers or Layers(NOT_DUE, NOT_DUE, NOT_DUE, NOT_DUE))._asdict().items():

@@ -71,14 +71,18 @@ def bind(tree: int, target: str) -> None:
         os.close(tree)
 
 
-def bind_empty(target: str) -> None:
-    """Show the empty directory at a source path."""
+def empty_clone() -> int:
+    """A detached read-only mount of the empty directory."""
     directory = _mountapi.open_directory(EMPTY_DIRECTORY)
     try:
-        tree = _mountapi.read_only_clone(directory)
+        return _mountapi.read_only_clone(directory)
     finally:
         os.close(directory)
-    bind(tree, target)
+
+
+def bind_empty(target: str) -> None:
+    """Show the empty directory at a source path."""
+    bind(empty_clone(), target)
 
 
 def unbind(target: str) -> None:

@@ -23,6 +23,8 @@ UNMOUNT = "unmount_in_guest"
 DETACH_LIVE = "detach_live"
 DETACH_PERSISTENT = "detach_persistent"
 BIND = "bind_source"
+RELEASE = "release_source"
+RETIRE = "retire_source"
 ATTACH = "attach"
 ATTACH_LIVE = "attach_live"
 ATTACH_PERSISTENT = "attach_persistent"
@@ -51,13 +53,17 @@ ORDER = (
     MOUNT,
     REMOUNT,
     WRITE_UNIT,
+    RELEASE,
     SETTLE,
     DETACH_STRAY,
+    RETIRE,
     UNBIND,
     FORGET,
 )
 ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
 IN_GUEST = (REMOVE_UNIT, UNMOUNT, MOUNT, REMOUNT, WRITE_UNIT)
+# What is done to a mount, not to the device that several mounts may share.
+_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, SETTLE, RETIRE, FORGET)
 
 # Why there is a plan for a mount.
 LISTED = "listed"
@@ -74,7 +80,7 @@ class Step(t.NamedTuple):
 
 
 class Batch(t.NamedTuple):
-    """The same effect on several mounts of a VM."""
+    """The same effect on several mounts of a VM; of those that share a device one, when it is an effect on that."""
 
     action: str
     records: tuple[_records.Record, ...]
@@ -113,8 +119,9 @@ class MountPlan:
 
 def batches(plans: t.Iterable[MountPlan]) -> list[Batch]:
     """The steps of all plans of a VM in the order in which they are done."""
-    by_action: dict[str, list[_records.Record]] = {}
+    by_action: dict[str, dict[str, _records.Record]] = {}
     for plan in plans:
         for step in plan.steps:
-            by_action.setdefault(step.action, []).append(step.record)
-    return [Batch(action, tuple(by_action[action])) for action in ORDER if action in by_action]
+            key = step.record.uuid if step.action in _OF_EACH_MOUNT else step.record.alias
+            by_action.setdefault(step.action, {}).setdefault(key, step.record)
+    return [Batch(action, tuple(by_action[action].values())) for action in ORDER if action in by_action]

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import time
+import types
 import typing as t
 
 from . import _mountinfo, _process
@@ -53,10 +54,19 @@ def can_be_read_only() -> bool:
 
 
 class Daemon(t.NamedTuple):
-    """The virtiofsd of a source: what it serves read-only, and when it was started (seconds since the epoch)."""
+    """The virtiofsd of a source, by its own mount table.
+
+    Attributes:
+        shows: what it serves read-only.
+        since: when it was started (seconds since the epoch).
+        below: what it serves read-only of what was mounted below that, by mount point.
+        follows: whether it sees what the host mounts there from now on.
+    """
 
     shows: frozenset[tuple[str, str]]
     since: float
+    below: t.Mapping[str, tuple[str, str]] = types.MappingProxyType({})
+    follows: bool = False
 
 
 def serving(pids: t.Optional[t.Iterable[str]] = None) -> dict[str, Daemon]:
@@ -69,27 +79,53 @@ def serving(pids: t.Optional[t.Iterable[str]] = None) -> dict[str, Daemon]:
         pids: the processes to look at; all of the host when not given.
     """
     found: dict[str, Daemon] = {}
+    tables: set[str] = set()
     for pid in filter(str.isdigit, os.listdir("/proc")) if pids is None else pids:
         source = _source(pid)
-        if source:
-            root = _mountinfo.visible(_mountinfo.read(pid), "/")
-            shows = {root.shows} if root is not None and "ro" in root.options else set()
+        # Its two processes have one mount table, which may be long.
+        table = _mount_name_space(pid) if source else ""
+        if source and table not in tables:
+            tables.add(table)
             other = found.get(source, Daemon(frozenset(), 0.0))
-            found[source] = Daemon(other.shows | shows, max(other.since, _started(pid)))
+            daemon = _daemon(_mountinfo.read(pid), _started(pid))
+            newer = daemon if daemon.since >= other.since else other
+            found[source] = newer._replace(shows=other.shows | daemon.shows)
     return found
 
 
-def wait_until_read_only(source: str, alias: str, vm: str, deadline: float) -> None:
+def _daemon(mounts: list[_mountinfo.Mount], since: float) -> Daemon:
+    root = _mountinfo.visible(mounts, "/")
+    if root is None:
+        return Daemon(frozenset(), since)
+    shows = {root.shows} if "ro" in root.options else set()
+    below = {mount.mount_point: mount.shows for mount in mounts if mount != root and "ro" in mount.options}
+    return Daemon(frozenset(shows), since, below, "master:" in root.propagation)
+
+
+def _mount_name_space(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def wait_until_read_only(
+    source: str, alias: str, vm: str, deadline: float, below: t.Sequence[tuple[str, str]] = ()
+) -> None:
     """Wait until the daemon of a device shows its source read-only in its own mount table.
 
     The daemon needs a moment after the attach to set up its sandbox.
 
+    Args:
+        below: what must be shown as well of what is mounted below the source: mount points, on the host and in the
+            table of the daemon.
+
     Raises:
         ModelfleetError: C(not_read_only) when it does not, or is dead, at the deadline.
     """
-    bind = _mountinfo.visible(_mountinfo.read(), source)
+    mounts = {mount.mount_point: mount for mount in _mountinfo.read()}
     end = time.monotonic() + deadline
-    while not shows(bind, serving(_pids(alias)).get(source)):
+    while not _shows_all(serving(_pids(alias)).get(source), mounts, source, below):
         if time.monotonic() > end:
             raise ModelfleetError(
                 "not_read_only",
@@ -98,6 +134,19 @@ def wait_until_read_only(source: str, alias: str, vm: str, deadline: float) -> N
                 source=source,
             )
         time.sleep(0.02)
+
+
+def _shows_all(
+    daemon: t.Optional[Daemon],
+    mounts: t.Mapping[str, _mountinfo.Mount],
+    source: str,
+    below: t.Sequence[tuple[str, str]],
+) -> bool:
+    return (
+        daemon is not None
+        and shows(mounts.get(source), daemon)
+        and all(path in mounts and mounts[path].shows == daemon.below.get(seen) for path, seen in below)
+    )
 
 
 def shows(bind: t.Optional[_mountinfo.Mount], daemon: t.Optional[Daemon]) -> bool:

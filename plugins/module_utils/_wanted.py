@@ -16,7 +16,6 @@ from . import _identity, _input, _mount_lines, _records
 from ._centers import Center
 from ._errors import ModelfleetError
 
-DEVICE = "device"
 AGENT = "agent"
 
 # Whether the guest mounts a model by itself when it boots.
@@ -53,6 +52,16 @@ class Wanted:
     persistence: str
     account_uuid: str
     owner: str
+    transport: str = AUTO
+
+    @property
+    def in_view(self) -> bool:
+        return self.transport == _records.VIEW
+
+    @property
+    def device_path(self) -> str:
+        """Where the guest mounts the device that brings the model."""
+        return _identity.VIEW_PATH if self.in_view else self.mount_path
 
     def matches(self, record: _records.Record) -> bool:
         """Whether a record is one of those that an entry with C(state=absent) means."""
@@ -90,9 +99,9 @@ class Wanted:
             model_center_name=center.name,
             model_path=self.model_path,
             mount_path=self.mount_path,
-            tag=self.tag or _identity.tag(mount, self.model),
-            alias=_identity.alias(mount),
-            transport=DEVICE,
+            tag=_identity.VIEW_TAG if self.in_view else self.tag or _identity.tag(mount, self.model),
+            alias=_identity.alias(_identity.view_uuid(vm) if self.in_view else mount),
+            transport=_records.VIEW if self.in_view else _records.DEVICE,
             guest=self.guest,
             persistence=persistence if self.persistence == AUTO else self.persistence,
             read_only=True,
@@ -156,17 +165,36 @@ def from_record(record: _records.Record) -> Wanted:
         model_center=record.model_center_name,
         model_path=record.model_path,
         mount_path=record.mount_path,
-        tag=record.tag,
+        tag="" if record.in_view else record.tag,
         guest=record.guest,
         persistence=record.persistence or AUTO,
         account_uuid=record.account_uuid,
         owner=record.owner,
+        transport=record.transport,
     )
+
+
+def with_transports(mounts: t.Sequence[Wanted], records: t.Mapping[str, _records.Record], vm: str) -> list[Wanted]:
+    """Wanted mounts of a VM with what C(transport=auto) means for each.
+
+    What is mounted stays as it is. A model joins the view of a VM that has one, or is to have one, where its path and
+    its options allow that.
+    """
+    view = any(mount.in_view for mount in mounts) or any(record.in_view for record in records.values())
+    decided = []
+    for mount in mounts:
+        if mount.transport == AUTO:
+            before = records.get(mount.uuid(vm))
+            joins = view and not mount.tag and _input.is_in_view(mount.mount_path)
+            transport = before.transport if before else _records.VIEW if joins else _records.DEVICE
+            mount = dataclasses.replace(mount, transport=transport)
+        decided.append(mount)
+    return decided
 
 
 def nothing(vm: str) -> Wanted:
     """What is wanted of a VM for which nothing is listed."""
-    return Wanted("", vm, *[""] * (len(dataclasses.fields(Wanted)) - 2))
+    return Wanted("", vm, *[""] * (len(dataclasses.fields(Wanted)) - 3))
 
 
 def _wanted(where: str, entry: dict[str, t.Any], params: dict[str, t.Any], present: bool) -> Wanted:
@@ -202,7 +230,18 @@ def _wanted(where: str, entry: dict[str, t.Any], params: dict[str, t.Any], prese
         persistence=_persistence(option, entry, mount_path),
         account_uuid=checked("account_uuid", _input.uuid),
         owner=_input.name(option("owner"), owner) if owner is not None else DEFAULT_OWNER if present else "",
+        transport=_transport(option, entry, mount_path),
     )
+
+
+def _transport(option: t.Callable[[str], str], entry: dict[str, t.Any], mount_path: str) -> str:
+    transport = entry.get("transport") or AUTO
+    if transport == _records.VIEW:
+        if entry.get("tag") is not None:
+            raise _input.invalid(option("tag"), f"the view of a VM has the tag '{_identity.VIEW_TAG}' (transport=view)")
+        if mount_path:
+            _input.path_in_view(option("mount_path"), mount_path)
+    return str(transport)
 
 
 def _persistence(option: t.Callable[[str], str], entry: dict[str, t.Any], mount_path: str) -> str:

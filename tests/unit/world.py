@@ -206,7 +206,7 @@ class World:
     def active(self):
         return True
 
-    def verify(self, source, alias, vm, deadline):
+    def verify(self, source, alias, vm, deadline, below):
         self._effect("verify")
         assert source in self.state.binds
 

@@ -28,7 +28,7 @@ from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 R = b.record()
 OTHER = b.record(b.second())
 SOURCES = {kept.model_path: b.device(kept).source for kept in (R, OTHER)}
-TREES = {"acme/guard-2.1": 7, "ocr": 8}
+TREES = {"acme/guard-2.1": 7, "ocr": 8, None: 9}
 
 
 class Effects:
@@ -48,9 +48,6 @@ class Effects:
         assert self.made, "on a fresh host the directories are not there yet"
         self.bound[source] = {number: path for path, number in TREES.items()}[tree]
 
-    def bind_empty(self, source):
-        self.bound[source] = None
-
     def look_at(self, center, paths, deadline, clone=False):
         assert (center, clone) == (b.CENTER.mount_point, True)
         found = [_opener.Found(None, errno.ETIMEDOUT) if path in self.broken else path for path in paths]
@@ -61,7 +58,7 @@ class Effects:
 def effects(monkeypatch):
     done = Effects()
     monkeypatch.setattr(_sources, "bind", done.bind)
-    monkeypatch.setattr(_sources, "bind_empty", done.bind_empty)
+    monkeypatch.setattr(_sources, "empty_clone", lambda: TREES[None])
     monkeypatch.setattr(_sources, "unbind", done.removed.append)
     monkeypatch.setattr(_sources, "look_at", done.look_at)
     monkeypatch.setattr(_sources, "make_directories", done.make_directories)

@@ -1,0 +1,184 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Views: the directory of read-only binds that a VM's one device shows, any number of models in it.
+
+What virtiofsd is given is a read-only bind of a plain directory that only the host writes to. A model is bound in it,
+under C(.m), and reached by a symbolic link, which is switched by rename(2), so that there is no moment without it. A
+bind has a fresh name each time: a guest that still knows an old name would for a moment mix both up. As the view is a
+shared mount, what is bound in it is seen by a virtiofsd that runs already.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import typing as t
+
+from . import _identity, _mountapi, _mountinfo, _sources
+
+# Gone with a reboot, as all that is bound is.
+_PLAIN_DIRECTORY = "/run/modelfleet/views"
+_BINDS = ".m"
+_TARGET = re.compile(r"(?:\.\./)*\.m/([0-9a-f]{16}-[0-9]{1,9})\Z")
+
+
+def source(vm: str) -> str:
+    """What virtiofsd is given for the view of a VM."""
+    return _sources.path(vm, _identity.view_uuid(vm))
+
+
+def bound_at(vm: str, mount_path: str) -> str:
+    """Where the model is bound that a mount path of the view shows; nothing when it shows none."""
+    try:
+        target = os.readlink(os.path.join(_plain(vm), _below(mount_path)))
+    except OSError:
+        return ""
+    found = _TARGET.match(target)
+    return f"{source(vm)}/{_BINDS}/{found.group(1)}" if found else ""
+
+
+def in_daemon(bind: str) -> str:
+    """The mount point of a bind as the virtiofsd of its view has it, whose root the view is."""
+    return f"/{_BINDS}/{os.path.basename(bind)}"
+
+
+def in_guest(bind: str) -> str:
+    """The mount point of a bind as a guest has it that is told of file systems below the view."""
+    return f"{_identity.VIEW_PATH}{in_daemon(bind)}"
+
+
+def open_view(vm: str) -> None:
+    """Have the view of a VM bound, with no model in it when it was not there."""
+    if _mountinfo.visible(_mountinfo.read(), source(vm)) is not None:
+        return
+    _remove_plain(vm)
+    os.makedirs(os.path.join(_plain(vm), _BINDS), 0o755, exist_ok=True)
+    os.makedirs(source(vm), 0o755, exist_ok=True)
+    directory = _mountapi.open_directory(_plain(vm))
+    try:
+        tree = _mountapi.read_only_clone(directory, shared=True)
+    finally:
+        os.close(directory)
+    try:
+        _mountapi.attach(tree, source(vm))
+    finally:
+        os.close(tree)
+
+
+def bind(vm: str, mount: str, mount_path: str, tree: int) -> None:
+    """Show a detached read-only mount at a mount path of the view, and close its descriptor.
+
+    What was shown there before stays bound until it is released.
+    """
+    binds = os.path.join(_plain(vm), _BINDS)
+    try:
+        numbers = [int(name.rpartition("-")[2]) for name in _of_mount(vm, mount)]
+        name = f"{_identity.token(mount)}-{max(numbers, default=0) + 1}"
+        os.mkdir(os.path.join(binds, name), 0o755)
+        try:
+            _mountapi.attach(tree, f"{source(vm)}/{_BINDS}/{name}")
+        except OSError:
+            os.rmdir(os.path.join(binds, name))
+            raise
+    finally:
+        os.close(tree)
+    show(vm, mount_path, name)
+
+
+def show(vm: str, mount_path: str, bind: str) -> None:
+    """Have a mount path of the view lead to a bind, in the place of what it led to."""
+    below = _below(mount_path)
+    link = os.path.join(_plain(vm), below)
+    os.makedirs(os.path.dirname(link), 0o755, exist_ok=True)
+    temporary = os.path.join(_plain(vm), f".{_identity.token(_identity.mount_uuid(vm, mount_path))}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink("../" * below.count("/") + f"{_BINDS}/{os.path.basename(bind)}", temporary)
+    os.rename(temporary, link)
+
+
+def hide(vm: str, mount_path: str) -> None:
+    """Have a mount path of the view lead nowhere; directories that held nothing else go as well."""
+    link = os.path.join(_plain(vm), _below(mount_path))
+    with contextlib.suppress(OSError):
+        os.unlink(link)
+        while (link := os.path.dirname(link)) != _plain(vm):
+            os.rmdir(link)
+
+
+def left_over(vm: str, mount: str, mount_path: str) -> list[str]:
+    """Where models are bound for a mount that its mount path does not show, or does not show any more."""
+    shown = bound_at(vm, mount_path)
+    binds = [f"{source(vm)}/{_BINDS}/{name}" for name in _of_mount(vm, mount)]
+    return [path for path in binds if path != shown]
+
+
+def is_bound(bind: str) -> bool:
+    """Whether a model is bound at a place of a view."""
+    return _mountinfo.visible(_mountinfo.read(), bind) is not None
+
+
+def clear(vm: str, mount: str, mount_path: str) -> None:
+    """Unbind what is left over of a mount, whoever still has something of it open."""
+    for bind in left_over(vm, mount, mount_path):
+        unbind(bind, lazy=True)
+
+
+def unbind(bind: str, lazy: bool = False) -> bool:
+    """Unbind a model from its view; False when the guest still knows something of it and it is not done lazily.
+
+    Args:
+        lazy: whoever has something of it open keeps that, whatever else the guest may do with it.
+    """
+    for _mount in _mountinfo.stack(_mountinfo.read(), bind):
+        try:
+            _mountapi.unmount(bind, lazy)
+        except OSError as problem:
+            if problem.errno == errno.EBUSY and not lazy:
+                return False
+            raise
+    vm = os.path.basename(os.path.dirname(os.path.dirname(os.path.dirname(bind))))
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(_plain(vm), _BINDS, os.path.basename(bind)))
+    return True
+
+
+def close_view(vm: str) -> None:
+    """Unbind the view of a VM with all that is in it."""
+    below = f"{source(vm)}/"
+    for mount in reversed([mount for mount in _mountinfo.read() if mount.mount_point.startswith(below)]):
+        _mountapi.unmount(mount.mount_point, lazy=True)
+    _sources.unbind(source(vm))
+    _remove_plain(vm)
+
+
+def _remove_plain(vm: str) -> None:
+    """Remove links and directories of what a view was made of; never a file, and nothing through a mount."""
+    root = _plain(vm)
+    if any(mount.mount_point.startswith(f"{root}/") for mount in _mountinfo.read()):
+        raise OSError(errno.EBUSY, "something is mounted in it", root)
+    for directory, _directories, _files in os.walk(root, topdown=False):
+        for entry in os.scandir(directory):
+            if entry.is_symlink():
+                os.unlink(entry.path)
+        os.rmdir(directory)
+
+
+def _plain(vm: str) -> str:
+    return f"{_PLAIN_DIRECTORY}/{vm}"
+
+
+def _below(mount_path: str) -> str:
+    return os.path.relpath(mount_path, _identity.VIEW_PATH)
+
+
+def _of_mount(vm: str, mount: str) -> t.Iterator[str]:
+    prefix = f"{_identity.token(mount)}-"
+    with contextlib.suppress(FileNotFoundError):
+        yield from (name for name in os.listdir(os.path.join(_plain(vm), _BINDS)) if name.startswith(prefix))
