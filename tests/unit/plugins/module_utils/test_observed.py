@@ -124,9 +124,9 @@ def looks(monkeypatch):
     return asked
 
 
-def on_host(*asked):
+def on_host(models, sources, planned, in_views=None):
     with _opener.Openers() as openers:
-        return _observed.observe_host(*asked, 5, openers)
+        return _observed.observe_host(models, sources, in_views or {}, planned, 5, openers)
 
 
 TOKEN = SOURCE.rsplit("/", 1)[1]
