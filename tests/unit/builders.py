@@ -7,16 +7,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 import xml.etree.ElementTree as ET
 import zlib
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _devices,
+    _identity,
+    _layers,
     _plan,
     _records,
     _sources,
     _steps,
+    _views,
     _virtiofsd,
     _wanted,
 )
@@ -31,6 +35,8 @@ CENTER = Center("depot", "52b1f3d9-0d0c-4f39-8f5e-5a1f54d3a0c6", "file:///data/d
 READ_ONLY = frozenset(("ro", "nosuid", "nodev", "relatime"))
 READ_WRITE = frozenset(("rw", "nosuid", "nodev", "relatime"))
 ROOT = Mount(21, 1, "8:1", "/", "/", frozenset(("rw", "relatime")), "", "ext4", "/dev/vda1")
+# The UUIDs of mounts by their tokens, from which they cannot be had back.
+_MOUNTS: dict[str, str] = {}
 
 
 def wanted(**changes: t.Any) -> _wanted.Wanted:
@@ -65,9 +71,14 @@ def record(mount: t.Optional[_wanted.Wanted] = None, vm: str = VM, **changes: t.
     return dataclasses.replace(fresh, **{**times, **changes})
 
 
+def viewed(**changes: t.Any) -> _wanted.Wanted:
+    """The model of C(wanted) in the VM's view."""
+    return wanted(**{"transport": "view", "mount_path": "/models/guard", **changes})
+
+
 def device(kept: _records.Record, **changes: t.Any) -> _devices.Device:
-    """The device of a record."""
-    source = _sources.path(kept.vm_instance_uuid, kept.uuid)
+    """The device of a record; those that are in a view have the same."""
+    source = _layers.device_source(kept)
     return _devices.Device(kept.tag, kept.alias, source, "<filesystem/>")._replace(**changes)
 
 
@@ -81,31 +92,69 @@ def identity(path: str) -> tuple[int, int]:
     return 41, zlib.crc32(path.encode())
 
 
-def bind(kept: _records.Record, path: str = "", options: t.Iterable[str] = READ_ONLY) -> Mount:
-    """The bind of a record's source, as the host's mount table shows it."""
+def bind(kept: _records.Record, path: str = "", options: t.Iterable[str] = READ_ONLY, number: int = 1) -> Mount:
+    """The bind of a record's source, as the host's mount table shows it; in a view it has a number."""
     source = _sources.path(kept.vm_instance_uuid, kept.uuid)
+    if kept.in_view:
+        token = _identity.token(kept.uuid)
+        _MOUNTS[token] = kept.uuid
+        source = f"{_views.source(kept.vm_instance_uuid)}/.m/{token}-{number}"
     root = f"/models/{path or kept.model_path}"
     return Mount(zlib.crc32(source.encode()), 21, "0:41", root, source, frozenset(options), "", "xfs", "/dev/vdb")
 
 
+def view(vm: str = VM, options: t.Iterable[str] = READ_ONLY) -> Mount:
+    """The bind of a view's root, as the host's mount table shows it."""
+    root = f"/modelfleet/views/{vm}"
+    return Mount(30, 21, "0:22", root, _views.source(vm), frozenset(options), "shared:77", "tmpfs", "tmpfs")
+
+
 def served(*binds: Mount, since: float = 0.0) -> dict[str, _virtiofsd.Daemon]:
-    """Daemons that serve these binds."""
-    return {mount.mount_point: _virtiofsd.Daemon(frozenset((mount.shows,)), since) for mount in binds}
+    """Daemons that serve these binds; the daemon of a view has what is bound in it."""
+    in_views = [mount for mount in binds if "/.m/" in mount.mount_point]
+    return {
+        root.mount_point: _virtiofsd.Daemon(
+            frozenset((root.shows,)),
+            since,
+            {
+                _views.in_daemon(mount.mount_point): mount.shows
+                for mount in in_views
+                if mount.mount_point.startswith(f"{root.mount_point}/") and "ro" in mount.options
+            },
+            root.propagation.startswith("shared:"),
+        )
+        for root in binds
+        if root not in in_views
+    }
 
 
 def host(*binds: Mount, **changes: t.Any) -> HostView:
-    """A prepared host with a mounted model center that holds every wanted model of these tests."""
+    """A prepared host with a mounted model center that holds every wanted model of these tests.
+
+    What is bound in a view is shown by it, of several binds of a mount the last; the view is bound as well.
+    """
     models = {ModelKey(CENTER.name, mount.model_path): identity(mount.model_path) for mount in (wanted(), second())}
-    view = HostView(
+    in_views = {_token(mount): mount for mount in binds if "/.m/" in mount.mount_point}
+    roots = {mount.mount_point.partition("/.m/")[0] for mount in in_views.values()}
+    missing = roots.difference(mount.mount_point for mount in binds)
+    binds = (*(view(os.path.basename(os.path.dirname(root))) for root in sorted(missing)), *binds)
+    found = HostView(
         prepared=True,
         centers={CENTER.name: CENTER},
         planned=frozenset(),
         mounts=(ROOT, *binds),
         serving=served(*binds),
         models=dict(models),
-        bound={mount.mount_point: identity(mount.root[len("/models/") :]) for mount in binds},
+        bound={
+            mount.mount_point: identity(mount.root[len("/models/") :]) for mount in binds if mount.fstype != "tmpfs"
+        },
+        in_views={_MOUNTS[token]: mount.mount_point for token, mount in in_views.items()},
     )
-    return dataclasses.replace(view, **changes)
+    return dataclasses.replace(found, **changes)
+
+
+def _token(mount: Mount) -> str:
+    return os.path.basename(mount.mount_point).partition("-")[0]
 
 
 def second(**changes: t.Any) -> _wanted.Wanted:
@@ -115,14 +164,15 @@ def second(**changes: t.Any) -> _wanted.Wanted:
 
 def in_guest(kept: _records.Record, **changes: t.Any) -> Mount:
     """The mount of a record in the guest."""
-    mount = Mount(90, 21, "0:55", "/", kept.mount_path, READ_ONLY, "shared:9", "virtiofs", kept.tag)
+    mount = Mount(90, 21, "0:55", "/", kept.device_path, READ_ONLY, "shared:9", "virtiofs", kept.tag)
     return mount._replace(**changes)
 
 
 def running(*records: _records.Record, **changes: t.Any) -> VmView:
     """A running VM in which some records are mounted as they should be."""
-    devices = [device(kept) for kept in records]
-    view = VmView(
+    devices = dict.fromkeys(device(kept) for kept in records)
+    mounts = dict.fromkeys(in_guest(kept) for kept in records if kept.guest == "agent")
+    found = VmView(
         uuid=VM,
         name="render-4",
         state="running",
@@ -130,15 +180,15 @@ def running(*records: _records.Record, **changes: t.Any) -> VmView:
         persistent=domain(*devices),
         live_records=records,
         persistent_records=records,
-        guest=(ROOT, *(in_guest(kept) for kept in records if kept.guest == "agent")),
+        guest=(ROOT, *mounts),
     )
-    return dataclasses.replace(view, **changes)
+    return dataclasses.replace(found, **changes)
 
 
 def shut_off(*records: _records.Record, **changes: t.Any) -> VmView:
     """A VM that is shut off, with some records."""
-    view = running(*records, state="shutoff", live=None, live_records=(), guest=None)
-    return dataclasses.replace(view, **changes)
+    found = running(*records, state="shutoff", live=None, live_records=(), guest=None)
+    return dataclasses.replace(found, **changes)
 
 
 def domain_xml(devices: str = "", machine: str = "pc-q35-7.2", more: str = "", uuid: str = VM) -> ET.Element:

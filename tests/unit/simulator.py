@@ -10,24 +10,44 @@ The rules of libvirt and virtiofs stand here as assertions: a plan that breaks o
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _identity,
     _input,
+    _layers,
     _mount_lines,
     _mountinfo,
     _records,
     _sources,
     _steps,
-    _virtiofsd,
+    _views,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import HostView, VmView
-from ansible_collections.modelfleet.kvm.tests.unit.builders import READ_ONLY, bind, device, identity, in_guest
+from ansible_collections.modelfleet.kvm.tests.unit.builders import (
+    READ_ONLY,
+    bind,
+    device,
+    identity,
+    in_guest,
+    served,
+    view,
+)
+
+
+class Busy(Exception):
+    """The guest refuses a step, which no plan can know; the run is undone then."""
 
 
 def run(host: HostView, vm: VmView, steps: tuple[_steps.Step, ...]) -> tuple[HostView, VmView]:
     """The host and the VM after the steps."""
+    before = vm
     for step in steps:
         host, vm = _EFFECTS[step.action](host, vm, step.record)
+    for record in vm.records.values():
+        for was, now in ((before.live, vm.live), (before.persistent, vm.persistent)):
+            if record.in_view and was is not None and was.device(record.alias):
+                assert now.device(record.alias), "the device is taken away from a model that stays"
     return host, vm
 
 
@@ -61,9 +81,15 @@ def _unsettled(vm, record):
 
 def _unbind(host, vm, record):
     _unsettled(vm, record)
-    path = _sources.path(vm.uuid, record.uuid)
+    path = _layers.device_source(record)
     assert host.bind(path) is not None, "nothing is bound there"
     assert vm.live is None or all(found.source != path for found in vm.live.devices), "a daemon still serves it"
+    if record.in_view:
+        others = [other for other in vm.records.values() if other.in_view]
+        assert {other.intent for other in others} == {_records.UNMOUNTING}, "a model of the view stays"
+        host = dataclasses.replace(host, in_views={})
+        for mount in host.mounts:
+            host = _without_bind(host, mount.mount_point) if mount.mount_point.startswith(f"{path}/") else host
     return _without_bind(host, path), vm
 
 
@@ -78,9 +104,70 @@ def _without_bind(host, path):
 def _bind(host, vm, record):
     _unsettled(vm, record)
     made = bind(record)
+    if record.in_view:
+        host, made = _in_view(host, vm, record)
     host = _without_bind(host, made.mount_point)
     bound = {**host.bound, made.mount_point: identity(record.model_path)}
     return dataclasses.replace(host, mounts=(*host.mounts, made), bound=bound), vm
+
+
+def _in_view(host, vm, record):
+    """The host with a view that shows a new bind, and that bind."""
+    root = _views.source(vm.uuid)
+    if host.bind(root) is None:
+        host = dataclasses.replace(host, mounts=(*host.mounts, view(vm.uuid)), in_views={})
+    for uuid in host.in_views:
+        other = vm.records.get(uuid)
+        inside = uuid != record.uuid and other and _input.overlaps(other.mount_path, record.mount_path)
+        assert not inside, "there is no link below a link"
+    numbers = [int(mount.mount_point.rpartition("-")[2]) for mount in host.mounts if _is_of(mount, record)]
+    made = bind(record, number=max(numbers, default=0) + 1)
+    daemon = host.serving.get(root)
+    if daemon is not None and daemon.follows:
+        # One that does not follow goes on without it.
+        host = _with_below(host, root, {**daemon.below, _views.in_daemon(made.mount_point): made.shows})
+    return dataclasses.replace(host, in_views={**host.in_views, record.uuid: made.mount_point}), made
+
+
+def _is_of(mount, record):
+    name = os.path.basename(mount.mount_point)
+    return "/.m/" in mount.mount_point and name.startswith(f"{_identity.token(record.uuid)}-")
+
+
+def _with_below(host, root, below):
+    return dataclasses.replace(host, serving={**host.serving, root: host.serving[root]._replace(below=below)})
+
+
+def _release(host, vm, record):
+    _unsettled(vm, record)
+    if record.intent == _records.UNMOUNTING:
+        shown = {uuid: path for uuid, path in host.in_views.items() if uuid != record.uuid}
+        host = dataclasses.replace(host, in_views=shown)
+    return _unbound(host, vm, record), vm
+
+
+def _retire(host, vm, record):
+    assert vm.records[record.uuid].intent == _records.SETTLED, "nothing can bring it back"
+    return _unbound(host, vm, record), vm
+
+
+def _unbound(host, vm, record):
+    """The host without what is bound for a mount and not shown."""
+    root = _views.source(vm.uuid)
+    for mount in host.mounts:
+        path = mount.mount_point
+        if not _is_of(mount, record) or path == host.in_views.get(record.uuid):
+            continue
+        assert path not in host.in_views.values(), "its link leads to it"
+        over = _mountinfo.visible(list(vm.guest or ()), _views.in_guest(path))
+        assert over is None or over.fstype == "virtiofs", "what the guest has mounted there is not ours to take away"
+        host = _without_bind(host, path)
+        daemon = host.serving.get(root)
+        if daemon is not None:
+            # Its directory goes as well, and takes the copies in all mount name spaces with it.
+            kept = {seen: shows for seen, shows in daemon.below.items() if seen != _views.in_daemon(path)}
+            host = _with_below(host, root, kept)
+    return host
 
 
 def _plugged(domain, record):
@@ -92,9 +179,10 @@ def _plugged(domain, record):
 def _attach_live(host, vm, record):
     _unsettled(vm, record)
     assert vm.running and vm.live.shared_memory
-    source = host.bind(_sources.path(vm.uuid, record.uuid))
+    source = host.bind(_layers.device_source(record))
     assert source is not None and _sources.enforced(source), "virtiofsd only ever gets a read-only bind"
-    serving = {**host.serving, source.mount_point: _virtiofsd.Daemon(frozenset((source.shows,)), 0.0)}
+    below = [mount for mount in host.mounts if mount.mount_point.startswith(f"{source.mount_point}/")]
+    serving = {**host.serving, **served(source, *below)}
     return dataclasses.replace(host, serving=serving), dataclasses.replace(vm, live=_plugged(vm.live, record))
 
 
@@ -138,32 +226,40 @@ def _detach_stray(host, vm, record):
 
 
 def _verify(host, vm, record):
-    source = host.bind(_sources.path(vm.uuid, record.uuid))
-    assert source.shows in host.serving[source.mount_point].shows
+    source = host.bind(_layers.device_source(record))
+    daemon = host.serving[source.mount_point]
+    assert source.shows in daemon.shows
+    if record.in_view:
+        bound = host.in_views[record.uuid]
+        assert daemon.below.get(_views.in_daemon(bound)) == host.bind(bound).shows, "the daemon does not follow"
     return host, vm
 
 
 def _mount(host, vm, record):
+    path = record.device_path
     assert any(found.tag == record.tag for found in vm.live.devices), "the guest does not know the tag"
-    assert _mountinfo.visible(list(vm.guest), record.mount_path) is None, "something is mounted there"
+    assert _mountinfo.visible(list(vm.guest), path) is None, "something is mounted there"
     models = [mount.mount_point for mount in vm.guest if mount.fstype == "virtiofs"]
-    assert not any(_input.overlaps(path, record.mount_path) for path in models), "one model would hide another"
+    assert not any(_input.overlaps(other, path) for other in models), "one model would hide another"
     return host, dataclasses.replace(vm, guest=(*vm.guest, in_guest(record)))
 
 
 def _unmount(host, vm, record):
     _unsettled(vm, record)
-    seen = _mountinfo.visible(list(vm.guest), record.mount_path)
+    path = record.device_path
+    seen = _mountinfo.visible(list(vm.guest), path)
     assert seen is not None and seen.source == record.tag, "only what is ours is unmounted"
+    if any(mount.mount_point.startswith(f"{path}/") and mount.fstype != "virtiofs" for mount in vm.guest):
+        raise Busy(path)
     rest = list(vm.guest)
     rest.reverse()
     rest.remove(seen)
     rest.reverse()
-    return host, dataclasses.replace(vm, guest=tuple(rest), stale=vm.stale - {record.mount_path})
+    return host, dataclasses.replace(vm, guest=tuple(rest), stale=vm.stale - {path})
 
 
 def _remount(host, vm, record):
-    seen = _mountinfo.visible(list(vm.guest), record.mount_path)
+    seen = _mountinfo.visible(list(vm.guest), record.device_path)
     assert seen.source == record.tag
     guest = tuple(mount._replace(options=READ_ONLY) if mount is seen else mount for mount in vm.guest)
     return host, dataclasses.replace(vm, guest=guest)
@@ -171,20 +267,21 @@ def _remount(host, vm, record):
 
 def _write_unit(host, vm, record):
     _unsettled(vm, record)
-    present = vm.units[record.mount_path]
+    present = vm.units[record.device_path]
     assert present is None or _mount_lines.mount_of_unit(present), "only what is ours is overwritten"
-    return host, dataclasses.replace(vm, units={**vm.units, record.mount_path: unit(record)})
+    return host, dataclasses.replace(vm, units={**vm.units, record.device_path: unit(record)})
 
 
 def unit(record):
     """The unit of a record in the guest."""
-    return _mount_lines.unit(record.tag, record.mount_path, record.uuid)
+    return _mount_lines.unit(record.tag, record.device_path, record.device_uuid)
 
 
 def _remove_unit(host, vm, record):
     _unsettled(vm, record)
-    assert _mount_lines.mount_of_unit(vm.units[record.mount_path]) == record.uuid, "only what is ours is removed"
-    return host, dataclasses.replace(vm, units={**vm.units, record.mount_path: None})
+    present = vm.units[record.device_path]
+    assert _mount_lines.mount_of_unit(present) == record.device_uuid, "only what is ours is removed"
+    return host, dataclasses.replace(vm, units={**vm.units, record.device_path: None})
 
 
 _EFFECTS = {
@@ -194,6 +291,8 @@ _EFFECTS = {
     _steps.DETACH_PERSISTENT: _detach_persistent,
     _steps.UNBIND: _unbind,
     _steps.BIND: _bind,
+    _steps.RELEASE: _release,
+    _steps.RETIRE: _retire,
     _steps.ATTACH: _attach,
     _steps.ATTACH_LIVE: _attach_live,
     _steps.ATTACH_PERSISTENT: _attach_persistent,
