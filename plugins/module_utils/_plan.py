@@ -113,7 +113,8 @@ def plan_vm(
         if record.uuid not in claimed and record.intent != _records.SETTLED:
             unasked.append(_carry_on(host, vm, record, terms, closes))
     if strays_go([mount for _index, mount in entries], terms):
-        known = {_identity.alias(uuid) for uuid in claimed}
+        in_view = terms.present and any(mount.in_view for _index, mount in entries)
+        known = {_identity.alias(uuid) for uuid in (*claimed, *[_identity.view_uuid(vm.uuid)] * in_view)}
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
     return {**plans, -1: unasked} if unasked else plans
 
