@@ -120,7 +120,7 @@ def _in_view(host, vm, record):
         other = vm.records.get(uuid)
         inside = uuid != record.uuid and other and _input.overlaps(other.mount_path, record.mount_path)
         assert not inside, "there is no link below a link"
-    numbers = [int(mount.mount_point.rpartition("-")[2]) for mount in host.mounts if _is_of(mount, record)]
+    numbers = [int(mount.mount_point.rpartition("-")[2]) for mount in host.mounts if is_of(mount, record)]
     made = bind(record, number=max(numbers, default=0) + 1)
     daemon = host.serving.get(root)
     if daemon is not None and daemon.follows:
@@ -129,7 +129,8 @@ def _in_view(host, vm, record):
     return dataclasses.replace(host, in_views={**host.in_views, record.uuid: made.mount_point}), made
 
 
-def _is_of(mount, record):
+def is_of(mount, record):
+    """Whether a mount of the host is a bind of a record in a view."""
     name = os.path.basename(mount.mount_point)
     return "/.m/" in mount.mount_point and name.startswith(f"{_identity.token(record.uuid)}-")
 
@@ -156,7 +157,7 @@ def _unbound(host, vm, record):
     root = _views.source(vm.uuid)
     for mount in host.mounts:
         path = mount.mount_point
-        if not _is_of(mount, record) or path == host.in_views.get(record.uuid):
+        if not is_of(mount, record) or path == host.in_views.get(record.uuid):
             continue
         assert path not in host.in_views.values(), "its link leads to it"
         over = _mountinfo.visible(list(vm.guest or ()), _views.in_guest(path))
