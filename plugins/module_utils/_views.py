@@ -161,7 +161,7 @@ def close_view(vm: str) -> None:
 def _remove_plain(vm: str) -> None:
     """Remove links and directories of what a view was made of; never a file, and nothing through a mount."""
     root = _plain(vm)
-    if any(mount.mount_point.startswith(f"{root}/") for mount in _mountinfo.read()):
+    if any(f"{mount.mount_point}/".startswith(f"{root}/") for mount in _mountinfo.read()):
         raise OSError(errno.EBUSY, "something is mounted in it", root)
     for directory, _directories, _files in os.walk(root, topdown=False):
         for entry in os.scandir(directory):
