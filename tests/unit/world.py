@@ -12,16 +12,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import errno
+import os
 import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _apply,
     _mount_lines,
+    _mountapi,
+    _mountinfo,
+    _observed,
     _opener,
     _records,
     _sources,
     _steps,
+    _views,
     _virtiofsd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -52,10 +58,10 @@ class World:
             records={kept.uuid: kept for kept in records},
             live=dict(devices),
             persistent=dict(devices),
-            binds={b.device(kept).source: kept.model_path for kept in records},
-            guest={kept.mount_path: (kept.tag, "ro") for kept in records},
+            binds={b.device(kept).source: kept.model_path for kept in records if not kept.in_view},
+            guest={kept.device_path: (kept.tag, "ro") for kept in records},
             units={
-                kept.mount_path: _mount_lines.unit(kept.tag, kept.mount_path, kept.uuid)
+                kept.device_path: _mount_lines.unit(kept.tag, kept.device_path, kept.device_uuid)
                 for kept in records
                 if kept.persistence == "systemd"
             },
@@ -209,6 +215,7 @@ class World:
     def verify(self, source, alias, vm, deadline, below):
         self._effect("verify")
         assert source in self.state.binds
+        assert all(path in self.state.binds for path, _seen in below)
 
     def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
         """Stand in for the host's files and daemons."""
@@ -222,3 +229,132 @@ class World:
         monkeypatch.setattr(_virtiofsd, "can_be_read_only", lambda: virtiofsd_read_only)
         monkeypatch.setattr(_virtiofsd, "wait_until_read_only", self.verify)
         return self
+
+
+# What is bound at the root of a view, in the place of the path of a model.
+VIEW = "the view"
+
+
+class ViewWorld(World):
+    """The same with views, that are made of real directories; what is mounted in them is not.
+
+    Attributes:
+        busy: models, by their paths below the center, of which the guest has not let go.
+        reluctant: whether it does not let go of them when it is asked to.
+    """
+
+    def __init__(self, *records: _records.Record) -> None:
+        super().__init__(*records)
+        self.busy: set[str] = set()
+        self.reluctant = False
+        self._open: dict[int, str] = {}
+        self._before = records
+
+    def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> ViewWorld:
+        usual = {name: getattr(_sources, name) for name in ("bind", "bind_empty", "unbind", "close")}
+        super().install(monkeypatch, virtiofsd_read_only)
+        for name, function in usual.items():
+            monkeypatch.setattr(_sources, name, function)
+        for name in ("attach", "unmount", "read_only_clone"):
+            monkeypatch.setattr(_mountapi, name, getattr(self, f"_{name}"))
+        monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, *self._mounts()])
+        for name in ("hide", "show"):
+            monkeypatch.setattr(_views, name, self._counted(name, getattr(_views, name)))
+        for kept in self._before:
+            if kept.in_view:
+                _views.open_view(self.uuid)
+                _views.bind(self.uuid, kept.uuid, kept.mount_path, self._tree(kept.model_path))
+        self.log.clear()
+        return self
+
+    def shows(self) -> tuple[dict[str, str], list[str]]:
+        """What the view shows at mount paths, and all that is bound on the host."""
+        shown = {}
+        for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
+            bind = _views.bound_at(self.uuid, kept.mount_path)
+            shown.update({kept.mount_path: self.state.binds[bind]} if bind else {})
+        return shown, sorted(self.state.binds.values())
+
+    def snapshot(self) -> State:
+        # The number of a bind may be another after an undo.
+        shown, bound = self.shows()
+        return dataclasses.replace(super().snapshot(), binds={**shown, "bound": bound})
+
+    def host(self):
+        places = _observed.Places({}, {})
+        for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
+            places.add(self.uuid, kept.uuid(self.uuid), kept.mount_path, ("depot", kept.model_path))
+        served = b.served(*self._mounts()) if self.state.live else {}
+        mounts = [mount for mount in self._mounts() if "/.m/" not in mount.mount_point]
+        models = [mount for mount in self._mounts() if "/.m/" in mount.mount_point]
+        return b.host(
+            *mounts,
+            mounts=(b.ROOT, *mounts, *models),
+            serving=served,
+            in_views=places.in_views,
+            bound={mount.mount_point: b.identity(mount.root[len("/models/") :]) for mount in models},
+        )
+
+    def _mounts(self):
+        usual = b.bind(b.record())
+        return [
+            b.view() if path == VIEW else usual._replace(mount_point=point, root=f"/models/{path}")
+            for point, path in self.state.binds.items()
+        ]
+
+    def _tree(self, path: str) -> int:
+        tree = os.open("/", os.O_PATH)
+        self._open[tree] = path
+        return tree
+
+    def look_at(self, center, paths, deadline, clone=False, look=None):
+        assert center == b.CENTER.mount_point and clone
+        return [
+            _opener.Found(None, errno.ENOENT)
+            if path in self.missing
+            else _opener.Found(b.identity(path), 0, self._tree(path))
+            for path in paths
+        ]
+
+    def keep(self, source, deadline):
+        return self._tree(self.state.binds[source])
+
+    def users(self, path):
+        return [{"pid": 412, "name": "vllm"}]
+
+    def let_go(self, view, bind):
+        assert view == "/models" and bind.startswith("/models/.m/")
+        self.log.append("let go")
+        self.busy = self.busy if self.reluctant else set()
+
+    # The effects
+
+    def _counted(self, what, function):
+        def counted(*arguments):
+            self._on_host(f"{what} {arguments[1]}")
+            return function(*arguments)
+
+        return counted
+
+    def _on_host(self, what: str) -> None:
+        try:
+            self._effect(what)
+        except ModelfleetError as problem:
+            raise OSError(errno.EIO, problem.what) from None
+
+    def _read_only_clone(self, directory, shared=False):
+        assert shared
+        return self._tree(VIEW)
+
+    def _attach(self, tree, path):
+        self._on_host(f"bind {self._open[tree]}")
+        self.state.binds[path] = self._open[tree]
+
+    def _unmount(self, path, lazy=False):
+        if self.state.binds[path] in self.busy and not lazy:
+            raise OSError(errno.EBUSY, "busy", path)
+        self._on_host(f"unbind {self.state.binds[path]}" + " lazily" * lazy)
+        assert not any(point.startswith(f"{path}/") for point in self.state.binds), "something is mounted below it"
+        if self.state.binds[path] == VIEW:
+            assert all(served != path for _tag, served in self.state.live.values()), "a daemon serves it"
+        del self.state.binds[path]

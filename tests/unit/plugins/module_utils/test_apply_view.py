@@ -1,0 +1,288 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps carried out on views, and undone in reverse when one fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _apply, _plan, _sources, _views
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+from ansible_collections.modelfleet.kvm.tests.unit.world import ViewWorld
+
+WANTED, NEXT = b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")
+R, OTHER = b.record(WANTED), b.record(NEXT)
+OLD = b.record(b.viewed(model="acme/guard-old", model_path="acme/guard-2.0"))
+GUARD, OCR, BEFORE = R.model_path, OTHER.model_path, OLD.model_path
+VIEW = "bind the view"
+PATH, OTHER_PATH = R.mount_path, OTHER.mount_path
+
+# Each plan: the records there are, the models that are wanted, those that shall go, and the effects in their order, each
+# with the step that it belongs to.
+PLANS = {
+    "set up": (
+        [],
+        [WANTED],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (VIEW, f"bind {GUARD}", f"show {PATH}")),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", "mount /models"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "set up two": (
+        [],
+        [WANTED, NEXT],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (VIEW, f"bind {GUARD}", f"show {PATH}")),
+            *(("bind_source", effect) for effect in (f"bind {OCR}", f"show {OTHER_PATH}")),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", "mount /models"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "join": (
+        [OTHER],
+        [WANTED],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (f"bind {GUARD}", f"show {PATH}")),
+            ("verify_read_only", "verify"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "replace": (
+        [OLD, OTHER],
+        [WANTED],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (f"bind {GUARD}", f"show {PATH}")),
+            ("verify_read_only", "verify"),
+            ("release_source", f"unbind {BEFORE}"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "take one of two away": (
+        [R, OTHER],
+        [],
+        [WANTED],
+        [
+            ("record", "write_records"),
+            *(("release_source", effect) for effect in (f"hide {PATH}", f"unbind {GUARD}")),
+            ("forget_record", "write_records"),
+        ],
+    ),
+    "take the last away": (
+        [R],
+        [],
+        [WANTED],
+        [
+            ("record", "write_records"),
+            ("unmount_in_guest", "unmount /models"),
+            ("detach_live", "detach live"),
+            ("detach_persistent", "detach persistent"),
+            *(("unbind_source", effect) for effect in (f"unbind {GUARD} lazily", "unbind the view")),
+            ("forget_record", "write_records"),
+        ],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def directories(tmp_path, monkeypatch):
+    monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{tmp_path}/run")
+    monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{tmp_path}/vms")
+    monkeypatch.setattr(_apply, "_LETS_GO_WITHIN", 0.01)
+    monkeypatch.setattr(_apply, "_POLL", 0.001)
+    return tmp_path
+
+
+def planned(world, wanted, gone):
+    entries = list(enumerate(wanted or gone))
+    plans = _plan.plan_vm(world.host(), world.view(), entries, _plan.Terms(present=bool(wanted)))
+    plans = [plan for several in plans.values() for plan in several]
+    assert [plan.error for plan in plans] == [None] * len(plans)
+    return plans
+
+
+def start(monkeypatch, name):
+    """The world before a plan, and the steps of the plan."""
+    records, wanted, gone, _effects = PLANS[name]
+    world = ViewWorld(*records).install(monkeypatch)
+    return world, planned(world, wanted, gone)
+
+
+def effects(name):
+    return [effect for _step, effect in PLANS[name][3]]
+
+
+def final(name):
+    """The index of the first effect after which nothing is undone any more."""
+    return next((i for i, (step, _effect) in enumerate(PLANS[name][3]) if step == "unbind_source"), len(effects(name)))
+
+
+def failing(world, plans, **options):
+    failure = world.apply(plans, **options).failure
+    assert failure is not None
+    return failure
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_step_has_its_effect_in_its_order(name, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    done = world.apply(plans)
+    assert done.failure is None
+    assert world.log == effects(name)
+    assert done.records == world.state.records
+    assert [plan.steps for plan in planned(world, *PLANS[name][1:3])] == [()] * len(plans)
+
+
+AFTER = {
+    "set up": ({PATH: GUARD}, [GUARD, "the view"]),
+    "set up two": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "join": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "replace": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "take one of two away": ({OTHER_PATH: OCR}, [OCR, "the view"]),
+    "take the last away": ({}, []),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_the_view_shows_afterwards(name, monkeypatch, directories):
+    world, plans = start(monkeypatch, name)
+    world.apply(plans)
+    assert world.shows() == AFTER[name]
+    assert (directories / "run" / b.VM).exists() is bool(AFTER[name][1])
+
+
+@pytest.mark.parametrize(("name", "index"), [(name, i) for name in PLANS for i in range(final(name))])
+def test_when_a_step_fails_those_before_it_are_undone_in_reverse(name, index, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    before = world.snapshot()
+    world.fails = {index: "libvirt_error"}
+    problem = failing(world, plans)
+    failed = PLANS[name][3][index][0]
+    assert problem.details["failed_step"] == failed
+    assert "undo_failed" not in problem.details
+    assert world.snapshot() == before
+    # A step that failed may have had a part of its effect; one that only looks has nothing to undo.
+    done = [step for step, _effect in PLANS[name][3][:index] if step != "verify_read_only"]
+    if failed in ("record", "bind_source", "release_source", "detach_live", "settle_record"):
+        done.append(failed)
+    if failed == "release_source" and world.log[index] == f"hide {PATH}":
+        done.remove(failed)
+    undone = problem.details["undone"]
+    assert list(dict.fromkeys(undone)) == list(dict.fromkeys(reversed(done)))
+
+
+def test_a_view_that_was_opened_in_vain_is_closed_again(monkeypatch, directories):
+    world, plans = start(monkeypatch, "set up two")
+    world.missing = {OCR}
+    problem = failing(world, plans)
+    assert (problem.code, problem.details["failed_step"]) == ("source_missing", "bind_source")
+    assert world.shows() == ({}, [])
+    assert not (directories / "run" / b.VM).exists() and not (directories / "vms" / b.VM).exists()
+
+
+@pytest.mark.parametrize("index", range(final("take the last away"), len(PLANS["take the last away"][3])))
+def test_once_a_view_is_being_closed_a_failure_is_for_the_next_run_to_finish(index, monkeypatch):
+    world, plans = start(monkeypatch, "take the last away")
+    world.fails = {index: "libvirt_error"}
+    problem = failing(world, plans)
+    assert problem.details["undone"] == []
+    assert world.state.records[R.uuid].intent == "unmounting"
+    assert world.apply(planned(world, [], [WANTED])).failure is None
+    assert (world.shows(), world.state) == (({}, []), ViewWorld().state)
+
+
+# A guest that has not let go
+
+
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+def test_a_guest_that_only_remembers_a_model_is_asked_to_let_go(name, model, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    world.busy = {model}
+    assert world.apply(plans).failure is None
+    assert world.log == [
+        part for effect in effects(name) for part in (["let go"] if effect == f"unbind {model}" else []) + [effect]
+    ]
+
+
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+def test_a_model_that_is_in_use_stays_shown(name, model, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    before = world.snapshot()
+    world.busy, world.reluctant = {model}, True
+    problem = failing(world, plans)
+    assert (problem.code, problem.details["failed_step"]) == ("mount_busy", "release_source")
+    assert problem.details["guest_processes"] == [{"pid": 412, "name": "vllm"}]
+    assert "412 (vllm)" in problem.msg
+    assert world.snapshot() == before
+
+
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+def test_by_force_a_model_that_is_in_use_goes(name, model, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    world.busy, world.reluctant = {model}, True
+    assert world.apply(plans, force=True).failure is None
+    assert world.shows() == AFTER[name]
+    assert f"unbind {model} lazily" in world.log and "let go" not in world.log
+
+
+def test_a_guest_that_mounts_by_itself_is_not_asked_to_let_go(monkeypatch):
+    by_itself = [b.viewed(guest="none"), b.second(transport="view", mount_path=OTHER_PATH, guest="none")]
+    world = ViewWorld(*map(b.record, by_itself)).install(monkeypatch)
+    world.busy, world.reluctant = {GUARD}, True
+    problem = failing(world, planned(world, [], by_itself[:1]))
+    assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [])
+    assert "let go" not in world.log
+
+
+# A model that comes back from a fault
+
+
+def test_what_was_bound_wrong_is_unbound_after_all_is_settled(monkeypatch):
+    world = ViewWorld(R, OTHER).install(monkeypatch)
+    wrong = _views.bound_at(b.VM, PATH)
+    world.state.binds[wrong] = "empty"
+    world.busy, world.reluctant = {"empty"}, True
+    assert world.apply(planned(world, [WANTED], [])).failure is None
+    assert world.log == [
+        *("write_records", f"bind {GUARD}", f"show {PATH}", "verify", "write_records", "unbind empty lazily")
+    ]
+    assert world.shows() == AFTER["join"]
+
+
+def test_what_cannot_be_unbound_after_all_is_settled_undoes_nothing(monkeypatch):
+    world = ViewWorld(R, OTHER).install(monkeypatch)
+    world.state.binds[_views.bound_at(b.VM, PATH)] = "empty"
+    world.fails = {5: "libvirt_error"}
+    problem = failing(world, planned(world, [WANTED], []))
+    assert (problem.code, problem.details["failed_step"]) == ("storage_error", "retire_source")
+    assert problem.details["undone"] == []
+    assert world.shows()[0] == {PATH: GUARD, OTHER_PATH: OCR}
+
+
+def test_a_model_that_cannot_be_bound_again_is_told(monkeypatch):
+    world, plans = start(monkeypatch, "replace")
+    monkeypatch.setattr(_sources, "keep", lambda _source, _deadline: -1)
+    world.fails = {5: "libvirt_error"}
+    assert failing(world, plans).details["undo_failed"]["step"] == "release_source"
+
+
+def test_the_device_of_a_view_is_plugged_again_for_all_of_its_models(monkeypatch):
+    world = ViewWorld(R, OTHER).install(monkeypatch)
+    world.state.live.clear()
+    world.state.guest.clear()
+    assert world.apply(planned(world, [WANTED, NEXT], [])).failure is None
+    assert world.log == ["write_records", "attach live", "verify", "mount /models", "write_records"]
