@@ -90,6 +90,11 @@ def devices(vm):
     return vm.live.device(R.alias), vm.persistent.device(R.alias)
 
 
+def served(host, kept):
+    """What the daemon of the view shows read-only of a model."""
+    return host.serving[ROOT].below.get(_views.in_daemon(host.in_views[kept.uuid]))
+
+
 def carried_out(state, host, vm, plan):
     """The host and the VM after a plan, None when there is none or the guest does not let it happen."""
     if plan.error is not None:
@@ -117,6 +122,7 @@ def test_what_a_plan_makes_needs_no_further_plan(persistent, record, bystander):
         assert _layers.layers(*after, plan.after).right, state
         assert untouched(*after) == untouched(host, vm), state
         assert devices(after[1]) == (b.device(R), b.device(R)), state
+        assert served(after[0], R) == b.bind(R).shows, state
         left = [mount for mount in after[0].mounts if mount.mount_point.startswith(f"{ROOT}/")]
         assert len(left) == 1 + (untouched(*after)[0] is not None), state
         if untouched(*after)[0]:
@@ -471,6 +477,16 @@ def test_a_model_is_taken_out_of_a_view_by_its_name():
     assert told(planned(on(R, BYSTANDER), b.running(R, BYSTANDER), named, present=False)) == [
         ("listed", "/models/guard", LEAVE)
     ]
+
+
+def test_of_three_models_two_go():
+    third = b.record(b.viewed(model="asr", model_path="asr", mount_path="/models/asr"))
+    host, vm = on(R, BYSTANDER, third), b.running(R, BYSTANDER, third)
+    plans = planned(host, vm, WANTED, NEXT, present=False)
+    assert [plan.actions for plan in plans] == [LEAVE, LEAVE]
+    host, vm = after(host, vm, plans)
+    assert host.mounts == (b.ROOT, b.view(), b.bind(third))
+    assert vm.records == {third.uuid: third}
 
 
 def test_all_of_a_vm_closes_its_view():

@@ -19,52 +19,14 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _views,
 )
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+from ansible_collections.modelfleet.kvm.tests.unit.mount_table import MountTable
 
 GUARD, OCR = b.record(b.viewed()), b.record(b.second(transport="view", mount_path="/models/org/ocr"))
 
 
-class Mounts:
-    """A mount table, and what was done to it."""
-
-    def __init__(self):
-        self.points = ["/"]
-        self.busy = set()
-        self.broken = 0
-        self.shared = []
-        self.log = []
-
-    def read(self):
-        return [b.ROOT._replace(mount_point=point) for point in self.points]
-
-    def read_only_clone(self, directory, shared=False):
-        self.shared.append(shared)
-        return os.dup(directory)
-
-    def attach(self, tree, path):
-        os.fstat(tree)
-        if self.broken:
-            raise OSError(self.broken, os.strerror(self.broken), path)
-        self.points.append(path)
-
-    def unmount(self, path, lazy=False):
-        if path in self.busy and not lazy:
-            raise OSError(errno.EBUSY, "busy", path)
-        self.log.append((path, lazy))
-        assert not any(point.startswith(f"{path}/") for point in self.points), "something is mounted below it"
-        self.points.reverse()
-        self.points.remove(path)
-        self.points.reverse()
-
-
 @pytest.fixture(autouse=True)
 def mounts(tmp_path, monkeypatch):
-    table = Mounts()
-    monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{tmp_path}/run")
-    monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{tmp_path}/vms")
-    monkeypatch.setattr(_mountinfo, "read", table.read)
-    for name in ("read_only_clone", "attach", "unmount"):
-        monkeypatch.setattr(_mountapi, name, getattr(table, name))
-    return table
+    return MountTable().install(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -73,12 +35,12 @@ def plain(tmp_path):
     return tmp_path / "run" / b.VM
 
 
-def tree():
-    return os.open("/", os.O_PATH)
+@pytest.fixture
+def bind(opened):
+    def bound(record=GUARD, path=""):
+        _views.bind(b.VM, record.uuid, path or record.mount_path, opened.tree(record.model_path))
 
-
-def bind(record=GUARD):
-    _views.bind(b.VM, record.uuid, record.mount_path, tree())
+    return bound
 
 
 def bound(record, number=1):
@@ -115,21 +77,21 @@ def test_a_new_view_is_a_bound_directory_that_shows_nothing(mounts, plain):
     assert found(plain) == {".m": ""}
 
 
-def test_a_view_that_is_there_stays_as_it_is(opened, plain):
+def test_a_view_that_is_there_stays_as_it_is(opened, plain, bind):
     bind()
     before = found(plain)
     _views.open_view(b.VM)
     assert (found(plain), len(opened.points)) == (before, 3)
 
 
-def test_a_view_that_was_lost_starts_without_what_it_showed(opened, plain):
+def test_a_view_that_was_lost_starts_without_what_it_showed(opened, plain, bind):
     bind()
     opened.points = ["/"]
     _views.open_view(b.VM)
     assert (found(plain), shown(GUARD)) == ({".m": ""}, "")
 
 
-def test_no_descriptor_stays_open(mounts):
+def test_no_descriptor_stays_open(mounts, bind):
     before = len(os.listdir("/proc/self/fd"))
     _views.open_view(b.VM)
     bind()
@@ -141,7 +103,7 @@ def test_no_descriptor_stays_open(mounts):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_closed_view_leaves_nothing(opened, tmp_path):
+def test_a_closed_view_leaves_nothing(opened, tmp_path, bind):
     bind()
     bind(OCR)
     _views.open_view(b.OTHER_VM)
@@ -152,7 +114,7 @@ def test_a_closed_view_leaves_nothing(opened, tmp_path):
     assert os.listdir(tmp_path / "vms") == [b.OTHER_VM]
 
 
-def test_a_view_is_closed_also_while_it_is_in_use(opened, plain):
+def test_a_view_is_closed_also_while_it_is_in_use(opened, plain, bind):
     bind()
     opened.busy = {bound(GUARD), _views.source(b.VM)}
     _views.close_view(b.VM)
@@ -176,8 +138,8 @@ def test_a_view_that_is_not_there_is_closed_already(mounts):
         ("/models/org/.guard", "../.m/{}-1"),
     ],
 )
-def test_a_link_leads_to_where_the_model_is_bound(path, target, opened, plain):
-    _views.bind(b.VM, GUARD.uuid, path, tree())
+def test_a_link_leads_to_where_the_model_is_bound(path, target, opened, plain, bind):
+    bind(path=path)
     link = plain / path[len("/models/") :]
     assert os.readlink(link) == target.format(_identity.token(GUARD.uuid))
     assert link.resolve() == plain / ".m" / f"{_identity.token(GUARD.uuid)}-1"
@@ -190,7 +152,7 @@ def test_names_for_the_daemon_and_the_guest():
     assert _views.in_guest(bound(GUARD)) == f"/models/.m/{name}"
 
 
-def test_another_model_takes_the_place_while_the_first_stays_bound(opened, plain):
+def test_another_model_takes_the_place_while_the_first_stays_bound(opened, plain, bind):
     bind(OCR)
     bind(OCR)
     assert shown(OCR) == bound(OCR, 2)
@@ -199,7 +161,7 @@ def test_another_model_takes_the_place_while_the_first_stays_bound(opened, plain
     assert sorted(found(plain)) == sorted([".m", *(f".m/{os.path.basename(bound(OCR, n))}" for n in (1, 2)), "org", "org/ocr"])
 
 
-def test_there_is_no_moment_without_a_model(opened, plain, monkeypatch):
+def test_there_is_no_moment_without_a_model(opened, plain, monkeypatch, bind):
     bind()
 
     def rename(_source, _target):
@@ -210,17 +172,16 @@ def test_there_is_no_moment_without_a_model(opened, plain, monkeypatch):
     with pytest.raises(OSError):
         bind()
     assert (shown(GUARD), left_over(GUARD)) == (bound(GUARD), [bound(GUARD, 2)])
-    monkeypatch.undo()
 
 
-def test_what_a_killed_run_left_of_a_link_is_in_nobodys_way(opened, plain):
+def test_what_a_killed_run_left_of_a_link_is_in_nobodys_way(opened, plain, bind):
     token = _identity.token(_identity.mount_uuid(b.VM, GUARD.mount_path))
     (plain / f".{token}").symlink_to("nowhere")
     bind()
     assert sorted(found(plain)) == [".m", f".m/{os.path.basename(bound(GUARD))}", "guard"]
 
 
-def test_numbers_go_on_after_the_highest(opened):
+def test_numbers_go_on_after_the_highest(opened, bind):
     for _time in range(3):
         bind()
     assert _views.unbind(bound(GUARD)) and _views.unbind(bound(GUARD, 2))
@@ -228,7 +189,7 @@ def test_numbers_go_on_after_the_highest(opened):
     assert shown(GUARD) == bound(GUARD, 4)
 
 
-def test_a_model_that_cannot_be_bound_changes_nothing(opened, plain):
+def test_a_model_that_cannot_be_bound_changes_nothing(opened, plain, bind):
     bind()
     before = found(plain)
     opened.broken = errno.ENOSPC
@@ -237,16 +198,16 @@ def test_a_model_that_cannot_be_bound_changes_nothing(opened, plain):
     assert (found(plain), shown(GUARD)) == (before, bound(GUARD))
 
 
-def test_a_model_can_be_shown_again(opened):
+def test_a_model_can_be_shown_again(opened, bind):
     bind()
     bind()
     _views.show(b.VM, GUARD.mount_path, bound(GUARD))
     assert (shown(GUARD), left_over(GUARD)) == (bound(GUARD), [bound(GUARD, 2)])
 
 
-def test_what_is_hidden_leaves_only_directories_that_hold_something(opened, plain):
+def test_what_is_hidden_leaves_only_directories_that_hold_something(opened, plain, bind):
     for path in ("/models/org/deep/a", "/models/org/deep/b", "/models/org/c"):
-        _views.bind(b.VM, _identity.mount_uuid(b.VM, path), path, tree())
+        bind(b.record(b.viewed(mount_path=path)))
     _views.hide(b.VM, "/models/org/deep/a")
     assert {path for path in found(plain) if not path.startswith(".m")} == {"org", "org/deep", "org/deep/b", "org/c"}
     _views.hide(b.VM, "/models/org/deep/b")
@@ -256,7 +217,7 @@ def test_what_is_hidden_leaves_only_directories_that_hold_something(opened, plai
     assert plain.is_dir()
 
 
-def test_what_is_hidden_may_be_hidden_again(opened, plain):
+def test_what_is_hidden_may_be_hidden_again(opened, plain, bind):
     bind(OCR)
     _views.hide(b.VM, OCR.mount_path)
     before = found(plain)
@@ -273,7 +234,7 @@ def test_only_a_link_is_hidden(opened, plain):
 # What is left over
 
 
-def test_only_what_is_left_over_of_the_mount_is_unbound(opened):
+def test_only_what_is_left_over_of_the_mount_is_unbound(opened, bind):
     bind()
     bind()
     bind(OCR)
@@ -284,7 +245,7 @@ def test_only_what_is_left_over_of_the_mount_is_unbound(opened):
     assert (left_over(GUARD), left_over(OCR)) == ([], [])
 
 
-def test_what_a_guest_still_knows_stays_bound(opened, plain):
+def test_what_a_guest_still_knows_stays_bound(opened, plain, bind):
     bind()
     opened.busy = {bound(GUARD)}
     assert _views.unbind(bound(GUARD)) is False
@@ -296,14 +257,14 @@ def test_what_a_guest_still_knows_stays_bound(opened, plain):
     assert not (plain / ".m" / os.path.basename(bound(GUARD))).exists()
 
 
-def test_binds_over_one_another_all_go(opened):
+def test_binds_over_one_another_all_go(opened, bind):
     bind()
     opened.points.append(bound(GUARD))
     assert _views.unbind(bound(GUARD)) is True
     assert opened.points == ["/", _views.source(b.VM)]
 
 
-def test_another_error_than_that_it_is_in_use_is_told(opened, monkeypatch):
+def test_another_error_than_that_it_is_in_use_is_told(opened, monkeypatch, bind):
     def unmount(path, lazy=False):
         raise OSError(errno.EIO, "x", path)
 
@@ -370,7 +331,7 @@ def test_what_is_no_link_leads_nowhere(opened, plain):
 
 
 @pytest.mark.parametrize("place", ["x", "org/x", ".m/x", f".m/{TOKEN}-1/weights.bin"])
-def test_a_file_is_never_removed(place, opened, plain):
+def test_a_file_is_never_removed(place, opened, plain, bind):
     bind()
     (plain / place).parent.mkdir(parents=True, exist_ok=True)
     (plain / place).write_text("weights")
