@@ -519,3 +519,83 @@ def test_a_process_is_a_number(pid):
     agent.guest_exec = lambda _arguments: {"pid": pid}
     assert failure(guest(agent).remount_read_only, "/srv/ai/guard").code == "agent_command_failed"
     assert agent.asked == ["guest-exec"]
+
+
+# Views
+
+BIND = "/models/.m/0123456789abcdef-1"
+
+
+@pytest.mark.parametrize("umount", [(0, ""), (32, "", "umount: no mount point specified."), (127, "")])
+def test_what_is_known_of_a_model_is_let_go_of_whether_or_not_it_is_a_mount(umount):
+    agent = Agent(umount=umount)
+    guest(agent).let_go("/models", BIND)
+    assert agent.commands == [["umount", BIND], ["mount", "-o", "remount,ro,nosuid,nodev", "/models"]]
+
+
+def test_a_view_that_is_not_mounted_any_more_is_told():
+    assert failure(guest(Agent(mount=(32, "not mounted"))).let_go, "/models", BIND).code == "guest_mount_failed"
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        ("5.4.0-216-generic", (5, 4)),
+        ("6.12.43+deb13-amd64", (6, 12)),
+        ("4.18.0-553.el8_10.x86_64", (4, 18)),
+        ("6.1", (6, 1)),
+        ("999.999", (999, 999)),
+    ],
+)
+def test_the_version_of_the_kernel(release, expected):
+    agent = Agent()
+    agent.guest_get_osinfo = lambda _arguments: {"id": "debian", "kernel-release": release}
+    assert guest(agent).kernel() == expected
+
+
+HOSTILE = [
+    "",
+    "6",
+    "x6.1",
+    " 6.1",
+    "-6.1",
+    "6.x",
+    "1000.1",
+    "\u0666.\u0661",
+    "6\n.1",
+    "." * 100_000,
+    None,
+    6.1,
+    [6, 1],
+    {},
+]
+
+
+@pytest.mark.parametrize("release", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_a_kernel_that_tells_nonsense_has_no_version(release):
+    agent = Agent()
+    agent.guest_get_osinfo = lambda _arguments: {"kernel-release": release}
+    assert guest(agent).kernel() is None
+
+
+def test_a_long_version_is_no_large_number():
+    agent = Agent()
+    agent.guest_get_osinfo = lambda _arguments: {"kernel-release": "6." + "9" * 100_000}
+    assert guest(agent).kernel() == (6, 999)
+
+
+def test_a_guest_that_tells_no_release_has_no_version():
+    assert guest(Agent()).kernel() is None
+
+
+@pytest.mark.parametrize("answer", [None, [], "6.1", 7])
+def test_an_answer_that_is_nothing_of_the_kind_is_an_error(answer):
+    agent = Agent()
+    agent.guest_get_osinfo = lambda _arguments: answer
+    assert failure(guest(agent).kernel).code == "agent_command_failed"
+
+
+def test_a_guest_that_may_not_tell_its_kernel_is_restricted():
+    agent = Agent()
+    agent.refuses = {"guest-get-osinfo": DISABLED.format("guest-get-osinfo")}
+    assert failure(guest(agent).kernel).code == "agent_restricted"

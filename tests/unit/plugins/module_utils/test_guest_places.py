@@ -57,3 +57,51 @@ def test_nonsense_is_in_nobodys_way(line):
 
 def test_a_guest_that_does_not_answer_is_given_up():
     assert failure(guest(Agent(stat=FOREVER), deadline=0.1).places, [PATH]).code == "agent_command_failed"
+
+
+# Paths below which nothing but directories may be
+
+VIEW = "/models"
+FIND = ["find", VIEW, "-xdev", "-mindepth", "1", "-maxdepth", "3", "!", "-type", "d"]
+
+
+def holding(output, *lines):
+    agent = said(*(lines or [f"{DIRECTORY} {VIEW}"]))
+    agent.results["find"] = (1, output, "find: '/models/x': Permission denied")
+    return agent
+
+
+@pytest.mark.parametrize("output", ["/models/weights.bin\n", b"\xff", "\n", "x" * 100_000])
+def test_a_directory_that_holds_something_is_in_the_way(output):
+    agent = holding(output)
+    assert guest(agent).places([VIEW, PATH], [VIEW]).in_the_way == {VIEW: (VIEW, "not empty")}
+    assert agent.commands[1:] == [FIND]
+
+
+def test_a_directory_that_holds_only_directories_is_in_nobodys_way():
+    assert guest(holding("")).places([VIEW], [VIEW]).in_the_way == {}
+
+
+def test_only_what_must_be_empty_is_looked_into():
+    agent = holding("/models/weights.bin")
+    assert guest(agent).places([VIEW]).in_the_way == {}
+    assert len(agent.commands) == 1
+
+
+def test_what_is_missing_is_not_looked_into():
+    agent = holding("/models/weights.bin", f"{DIRECTORY} /srv")
+    assert guest(agent).places([VIEW], [VIEW]).in_the_way == {}
+    assert len(agent.commands) == 1
+
+
+@pytest.mark.parametrize(("mode", "what"), [(LINK, "a symbolic link"), (FILE, "not a directory")])
+def test_what_is_no_directory_is_not_looked_into(mode, what):
+    agent = holding("/models/weights.bin", f"{mode} {VIEW}")
+    assert guest(agent).places([VIEW], [VIEW]).in_the_way == {VIEW: (VIEW, what)}
+    assert len(agent.commands) == 1
+
+
+def test_a_guest_that_looks_for_ever_is_given_up():
+    agent = holding("")
+    agent.results["find"] = FOREVER
+    assert failure(guest(agent, deadline=0.1).places, [VIEW], [VIEW]).code == "agent_command_failed"

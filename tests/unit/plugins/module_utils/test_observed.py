@@ -22,6 +22,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _records,
     _sources,
     _storage,
+    _views,
     _virtiofsd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -187,7 +188,94 @@ def test_a_center_that_changes_is_planned_although_it_is_mounted(looks):
     assert (host.centers["depot"].mount_point, host.centers["depot"].uuid) == ("/srv/elsewhere", b.CENTER.uuid)
 
 
+# Where models may be bound
+
+VIEWED = b.record(b.viewed())
+
+
+@pytest.fixture
+def link(tmp_path, monkeypatch):
+    """The link of the VM's view that leads to its model."""
+    monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", str(tmp_path))
+    path = tmp_path / b.VM / "guard"
+    path.parent.mkdir()
+    return path
+
+
+def places():
+    found = _observed.Places({}, {})
+    found.add(b.VM, VIEWED.uuid, VIEWED.mount_path, KEY)
+    return found
+
+
+def test_a_model_may_be_bound_for_a_device_and_where_the_view_shows_it(link):
+    usual = _sources.path(b.VM, VIEWED.uuid)
+    assert places() == ({usual: KEY}, {})
+    bind = b.bind(VIEWED, number=7).mount_point
+    link.symlink_to(f".m/{bind.rsplit('/', 1)[1]}")
+    assert places() == ({usual: KEY, bind: KEY}, {VIEWED.uuid: bind})
+
+
+def test_a_link_that_is_not_of_a_view_is_no_place(link):
+    link.symlink_to("../../../etc")
+    assert places() == ({_sources.path(b.VM, VIEWED.uuid): KEY}, {})
+
+
+def test_what_a_view_shows_is_looked_at(looks, monkeypatch):
+    bind = b.bind(VIEWED)
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT._replace(mount_point=b.CENTER.mount_point), bind])
+    host = on_host([KEY], {bind.mount_point: KEY}, {}, {VIEWED.uuid: bind.mount_point})
+    assert looks[-1] == (_sources.VMS_DIRECTORY, (bind.mount_point[len(_sources.VMS_DIRECTORY) + 1 :],))
+    assert host.bound == {bind.mount_point: (9, 9)}
+    assert host.source(VIEWED) == bind.mount_point
+    assert host.source(b.record(b.second(transport="view", mount_path="/models/ocr"))) == ""
+
+
 # Layers
+
+
+def layer(host, which, kept=VIEWED, **changes):
+    return getattr(_layers.layers(host, b.running(kept, **changes), kept), which)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "right"),
+        ({"in_views": {}}, "missing"),
+        ({"mounts": (b.ROOT, b.view())}, "missing"),
+        ({"serving": {}}, "right"),
+        ({"serving": b.served(b.view())}, "wrong"),
+        ({"serving": b.served(b.view(), b.bind(VIEWED, "acme/guard-2.0"))}, "wrong"),
+        # What a daemon has in its own table is true, and this one could be written to.
+        ({"serving": b.served(b.view(), b.bind(VIEWED, options=b.READ_WRITE))}, "wrong"),
+        ({"models": {}}, "unknown"),
+    ],
+)
+def test_the_truth_about_a_model_in_a_view(changes, expected):
+    assert layer(b.host(b.bind(VIEWED), **changes), "source") == expected
+
+
+def test_the_truth_about_the_daemon_of_a_view():
+    bind = b.bind(VIEWED)
+    assert layer(b.host(bind), "live") == "right"
+    assert layer(b.host(bind, serving={}), "live") == "wrong"
+    (daemon,) = b.served(b.view(), bind).values()
+    assert layer(b.host(bind, serving={_views.source(b.VM): daemon._replace(follows=False)}), "live") == "wrong"
+    # One of a device of its own has nothing to follow.
+    assert layer(b.host(b.bind(R)), "live", R) == "right"
+
+
+def test_what_covers_a_model_in_the_guest_is_somebody_elses():
+    place = _views.in_guest(b.bind(VIEWED).mount_point)
+    cover = b.in_guest(VIEWED, mount_point=place, fstype="tmpfs", source="cover")
+    host = b.host(b.bind(VIEWED))
+    assert layer(host, "guest", guest=(b.ROOT, b.in_guest(VIEWED), cover)) == "foreign"
+    # A guest that is told of file systems below the view has the model there itself.
+    itself = cover._replace(fstype="virtiofs", source="modelfleet")
+    assert layer(host, "guest", guest=(b.ROOT, b.in_guest(VIEWED), itself)) == "right"
+    elsewhere = cover._replace(mount_point="/models/.m/0123456789abcdef-1")
+    assert layer(host, "guest", guest=(b.ROOT, b.in_guest(VIEWED), elsewhere)) == "right"
 
 
 @pytest.mark.parametrize(

@@ -602,7 +602,9 @@ def test_what_a_killed_run_left_unshown_goes_when_the_model_is_bound_again():
     assert len([mount for mount in host.mounts if simulator.is_of(mount, R)]) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a mount of ours under an edited tag is taken for somebody else's in a view only")
+@pytest.mark.xfail(
+    strict=True, reason="a mount of ours under an edited tag is taken for somebody else's in a view only"
+)
 def test_a_view_that_is_mounted_under_the_tag_of_an_edited_device_is_mounted_again():
     edited = b.device(R, tag="before")
     vm = b.running(R, live=b.domain(edited), guest=(b.ROOT, b.in_guest(R, source="before")))

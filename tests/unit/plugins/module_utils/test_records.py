@@ -9,9 +9,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _records
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _identity, _records
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
-from ansible_collections.modelfleet.kvm.tests.unit.builders import OTHER_VM, VM, domain_xml, record, second
+from ansible_collections.modelfleet.kvm.tests.unit.builders import (
+    OTHER_VM,
+    VM,
+    domain_xml,
+    record,
+    second,
+    viewed,
+)
 
 
 def stored(metadata, vm=VM):
@@ -21,9 +28,9 @@ def stored(metadata, vm=VM):
     return domain_xml(more=f"<metadata>{inner}</metadata>", uuid=vm)
 
 
-def damaged(**changes):
+def damaged(kept=None, **changes):
     """A domain with one record of which some attributes were changed, or removed where None is given."""
-    root = ET.fromstring(_records.to_xml([record()], VM))
+    root = ET.fromstring(_records.to_xml([kept or record()], VM))
     for name, value in changes.items():
         if value is None:
             del root[0].attrib[name]
@@ -157,3 +164,54 @@ def test_a_result_shows_all_but_the_unknown():
     assert set(shown) == {*REQUIRED, "account_uuid", "model_version", "persistence", "schema_version"}
     assert shown["mount_path"] == "/srv/ai/guard"
     assert shown["schema_version"] == 1
+
+
+# Records of models in a view
+
+VIEWED = record(viewed())
+
+
+def test_a_record_in_a_view_shares_what_belongs_to_the_device():
+    other = record(second(transport="view", mount_path="/models/org/ocr"))
+    assert (VIEWED.tag, VIEWED.device_path, VIEWED.device_uuid) == ("modelfleet", "/models", _identity.view_uuid(VM))
+    assert VIEWED.alias == other.alias == _identity.alias(_identity.view_uuid(VM))
+    assert VIEWED.uuid != other.uuid
+    assert (record().device_path, record().device_uuid) == (record().mount_path, record().uuid)
+
+
+def test_records_of_both_transports_come_back_as_they_were_written():
+    written = (VIEWED, record(second()))
+    assert _records.from_domain(stored(_records.to_xml(written, VM)), VM) == written
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # Whoever takes this mount away would take away another's device.
+        {"alias": _identity.alias(VIEWED.uuid)},
+        {"alias": _identity.alias(_identity.view_uuid(OTHER_VM))},
+        {"alias": "ua-somebody-else"},
+        {"mount_path": "/models"},
+        {"mount_path": "/models/"},
+        {"mount_path": "/models/.m/x"},
+        {"mount_path": "/models/../etc"},
+        {"mount_path": "/models/a/../../etc"},
+        {"mount_path": "/srv/ai/guard"},
+        {"mount_path": "/modelsx/guard"},
+        {"mount_path": "models/guard"},
+        {"transport": "device"},
+        {"transport": "auto"},
+        {"transport": "VIEW"},
+        {"transport": ""},
+        {"transport": "../view"},
+        {"transport": None},
+    ],
+    ids=str,
+)
+def test_a_record_in_a_view_that_cannot_be_true_is_damaged(changes):
+    assert refusal(damaged(VIEWED, **changes)) == "record_invalid"
+
+
+def test_a_record_with_a_device_of_its_own_is_not_made_one_of_the_view():
+    assert refusal(damaged(transport="view")) == "record_invalid"
+    assert refusal(damaged(record(viewed(transport="device")), transport="view")) == "record_invalid"

@@ -14,8 +14,6 @@ import pytest
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _identity,
     _mountapi,
-    _mountinfo,
-    _sources,
     _views,
 )
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
@@ -91,13 +89,13 @@ def test_a_view_that_was_lost_starts_without_what_it_showed(opened, plain, bind)
     assert (found(plain), shown(GUARD)) == ({".m": ""}, "")
 
 
-def test_no_descriptor_stays_open(mounts, bind):
+def test_no_descriptor_stays_open(mounts):
     before = len(os.listdir("/proc/self/fd"))
     _views.open_view(b.VM)
-    bind()
+    _views.bind(b.VM, GUARD.uuid, GUARD.mount_path, mounts.tree())
     mounts.broken = errno.ENOSPC
     with pytest.raises(OSError):
-        bind(OCR)
+        _views.bind(b.VM, GUARD.uuid, GUARD.mount_path, mounts.tree())
     with pytest.raises(OSError):
         _views.open_view(b.OTHER_VM)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -158,7 +156,9 @@ def test_another_model_takes_the_place_while_the_first_stays_bound(opened, plain
     assert shown(OCR) == bound(OCR, 2)
     assert left_over(OCR) == [bound(OCR)]
     assert opened.points[2:] == [bound(OCR), bound(OCR, 2)]
-    assert sorted(found(plain)) == sorted([".m", *(f".m/{os.path.basename(bound(OCR, n))}" for n in (1, 2)), "org", "org/ocr"])
+    assert sorted(found(plain)) == sorted(
+        [".m", *(f".m/{os.path.basename(bound(OCR, n))}" for n in (1, 2)), "org", "org/ocr"]
+    )
 
 
 def test_there_is_no_moment_without_a_model(opened, plain, monkeypatch, bind):

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _identity, _wanted
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
-from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER, OTHER_VM, VM, record, wanted
+from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER, OTHER_VM, VM, record, viewed, wanted
 
 ENTRY = {"vm": "render-4", "model": "acme/guard", "model_center": "depot"}
 
@@ -195,3 +195,50 @@ def test_a_record_is_complete_but_for_its_times():
 def test_a_given_tag_and_uuid_are_kept():
     made = wanted(tag="guard", model_uuid=OTHER_VM).record(VM, CENTER)
     assert (made.tag, made.model_uuid) == ("guard", OTHER_VM)
+
+
+# Transports
+
+
+@pytest.mark.parametrize("transport", ["auto", "device", "view"])
+@pytest.mark.parametrize("present", [True, False])
+def test_a_transport_is_taken_as_it_is_given(transport, present):
+    (mount,) = _wanted.from_params(entry(transport=transport), present)
+    assert mount.transport == transport
+    assert mount.device_path == ("/models" if transport == "view" else mount.mount_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ({"tag": "guard"}, "tag"),
+        ({"tag": "modelfleet"}, "tag"),
+        ({"mount_path": "/srv/ai/guard"}, "mount_path"),
+        ({"mount_path": "/models"}, "mount_path"),
+        ({"mount_path": "/models/.m"}, "mount_path"),
+        ({"mount_path": "/models/.hidden/guard"}, "mount_path"),
+        ({"mount_path": "/modelsx"}, "mount_path"),
+    ],
+)
+@pytest.mark.parametrize("present", [True, False])
+def test_a_view_has_its_own_tag_and_path(given, option, present):
+    problem = refusal({"mounts": [entry(**given, transport="view")]}, present)
+    assert (problem.code, problem.details["option"]) == ("invalid_input", f"mounts[0].{option}")
+
+
+def test_models_of_a_view_do_not_collide_by_its_tag():
+    mounts = [entry(transport="view"), entry(model="ocr", transport="view")]
+    assert [mount.tag for mount in _wanted.from_params({"mounts": mounts}, present=True)] == ["", ""]
+
+
+def test_a_record_in_a_view_has_what_the_view_has():
+    made = viewed().record(VM, CENTER)
+    assert (made.transport, made.tag, made.mount_path) == ("view", "modelfleet", "/models/guard")
+    assert made.uuid == _identity.mount_uuid(VM, "/models/guard")
+    assert made.alias == _identity.alias(_identity.view_uuid(VM))
+
+
+@pytest.mark.parametrize("mount", [viewed(), wanted(transport="device"), wanted(transport="device", tag="guard")])
+def test_a_record_remembers_the_wish_that_made_it(mount):
+    kept = record(mount)
+    assert _wanted.from_record(kept).record(VM, CENTER).says_the_same(kept)
