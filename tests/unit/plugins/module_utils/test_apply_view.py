@@ -19,8 +19,8 @@ GUARD, OCR, BEFORE = R.model_path, OTHER.model_path, OLD.model_path
 VIEW = "bind the view"
 PATH, OTHER_PATH = R.mount_path, OTHER.mount_path
 
-# Each plan: the records there are, the models that are wanted, those that shall go, and the effects in their order, each
-# with the step that it belongs to.
+# Each plan: the records there are, the models that are wanted, those that shall go, and the effects in their order,
+# each with the step that it belongs to.
 PLANS = {
     "set up": (
         [],

@@ -193,3 +193,33 @@ def test_a_uri_that_cannot_be_shown_does_not_reach_libvirt(uri):
     with pytest.raises(ModelfleetError) as caught:
         _domain.connect(uri)
     assert caught.value.code == "invalid_input" and caught.value.msg.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/models/guard", "/models/guard"),
+        ("//models//org/guard/", "/models/org/guard"),
+        ("/models/org/.guard", "/models/org/.guard"),
+        ("/models/a.b", "/models/a.b"),
+        ("/models", None),
+        ("/models/", None),
+        ("/", None),
+        ("/models/.m", None),
+        ("/models/.m/0123456789abcdef-1", None),
+        ("/models/.guard", None),
+        ("//models//.m", None),
+        ("/modelsx/guard", None),
+        ("/srv/models/guard", None),
+        ("models/guard", None),
+        ("/models/../etc", None),
+        ("/models/x/../.m", None),
+    ],
+)
+def test_a_path_in_a_view_is_below_its_mount_and_not_among_its_binds(path, expected):
+    if expected:
+        assert _input.path_in_view("mount_path", path) == expected
+        return
+    with pytest.raises(ModelfleetError) as caught:
+        _input.path_in_view("mount_path", path)
+    assert (caught.value.code, caught.value.details["option"]) == ("invalid_input", "mount_path")

@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What holds for the plans of a whole VM with a view, whatever is in it and whatever is wanted of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan, _steps, _views, _wanted
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import ModelKey
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+from ansible_collections.modelfleet.kvm.tests.unit import simulator
+from ansible_collections.modelfleet.kvm.tests.unit.properties import examples
+
+MODELS = ("guard", "ocr", "asr", "tts")
+IN_VIEW = {"guard": "/models/guard", "ocr": "/models/org/ocr", "asr": "/models/org/asr", "tts": "/models/tts"}
+BESIDE = {model: f"/srv/ai/{model}" for model in MODELS}
+ROOT = _views.source(b.VM)
+ALIAS = b.record(b.viewed()).alias
+
+
+def usually(usual, *others):
+    return st.sampled_from([usual] * (len(others) + 1) + list(others))
+
+
+def entry(which, transport, place="", **changes):
+    path = (BESIDE if transport == "device" else IN_VIEW)[place or which]
+    usual = {"model": which, "model_version": "", "model_path": which, "mount_path": path, "transport": transport}
+    return b.wanted(**{**usual, **changes})
+
+
+@dataclasses.dataclass
+class Machine:
+    """A host and one VM of it, with a description that a person can read."""
+
+    host: object
+    vm: object
+    said: list
+
+    def __repr__(self):
+        return f"Machine({self.said})"
+
+
+@st.composite
+def machines(draw):
+    state = draw(usually("running", "shutoff"))
+    guest, persistence = draw(usually(("agent", "none"), ("agent", "systemd"), ("none", "none")))
+    how = draw(
+        st.fixed_dictionaries(
+            {
+                "live": usually("right", "missing", "source"),
+                "persistent": usually("right", "missing", "source"),
+                "daemon": usually("right", "dead", "deaf"),
+                "guest": usually("right", "missing", "options"),
+                "unit": usually("right", "missing", "edited"),
+                "view": usually(True, False),
+            }
+        )
+    )
+    binds, shown, records, said = [], [], [], [state, guest, persistence, how]
+    for model in draw(st.lists(st.sampled_from(MODELS), max_size=4, unique=True)):
+        transport = draw(usually("view", "view", "device"))
+        made_of = draw(usually(model, f"{model}-before"))
+        wanted = entry(made_of, transport, model, model_path=made_of, guest=guest, persistence=persistence)
+        intent, owner = draw(usually("settled", "mounting", "unmounting")), draw(usually("default", "ops"))
+        kept = b.record(wanted, intent=intent, owner=owner)
+        bound = draw(usually("right", "missing", "writable", "other", "unseen")) if transport == "view" else "right"
+        said.append((made_of, kept.mount_path, intent, owner, bound))
+        options = b.READ_WRITE if bound == "writable" else b.READ_ONLY
+        if bound != "missing" and (how["view"] or transport == "device"):
+            binds.append(b.bind(kept, "other" if bound == "other" else made_of, options))
+            shown += binds[-1:] * (bound != "unseen")
+        records.append(kept)
+    in_view = [kept for kept in records if kept.in_view]
+    if how["view"] and in_view:
+        binds.insert(0, b.view())
+        shown.insert(0, b.view())
+    serving = b.served(*shown)
+    if how["daemon"] == "dead" or how["live"] != "right":
+        serving.pop(ROOT, None)
+    elif how["daemon"] == "deaf" and ROOT in serving:
+        serving[ROOT] = serving[ROOT]._replace(follows=False)
+
+    def domain(which):
+        found = dict.fromkeys(b.device(kept) for kept in records if not kept.in_view or which != "missing")
+        return b.domain(
+            *(
+                device._replace(source="/x") if which == "source" and device.alias == ALIAS else device
+                for device in found
+            ),
+            free_ports=20,
+        )
+
+    mounts = [b.in_guest(kept) for kept in records if not kept.in_view]
+    if in_view and how["guest"] != "missing":
+        options = b.READ_WRITE if how["guest"] == "options" else b.READ_ONLY
+        mounts.append(b.in_guest(in_view[0], options=options))
+    units = {**dict.fromkeys([*BESIDE.values(), "/models"])}
+    for kept in records if persistence == "systemd" else ():
+        unit = simulator.unit(kept)
+        edited = kept.in_view and how["unit"] != "right"
+        units[kept.device_path] = (f"{unit}# edited\n" if how["unit"] == "edited" else None) if edited else unit
+    names = [*MODELS, *(f"{model}-before" for model in MODELS)]
+    models = {ModelKey(b.CENTER.name, name): b.identity(name) for name in names}
+    running = state == "running"
+    vm = b.running(
+        state=state,
+        live=domain(how["live"]) if running else None,
+        persistent=domain(how["persistent"]),
+        live_records=tuple(records) if running else (),
+        persistent_records=tuple(records),
+        guest=(b.ROOT, *(mounts if guest == "agent" else ())) if running else None,
+        units=units if running else {},
+        systemd=True if running else None,
+    )
+    host = b.host(*binds, models=models, serving=serving) if running else b.host(models=models)
+    return Machine(host, vm, said)
+
+
+@st.composite
+def wishes(draw):
+    """What a task may want of a VM, without what is refused before anybody looks at it."""
+    present = draw(st.booleans())
+    models = draw(st.lists(st.sampled_from(MODELS), max_size=3, unique=True))
+    places = draw(usually(models, draw(st.permutations(models))))
+    guest, persistence = draw(usually(("agent", "auto"), ("agent", "none"), ("agent", "systemd"), ("none", "none")))
+    wanted = []
+    for model, place in zip(models, places):
+        transport = draw(usually("view", "auto", "device"))
+        changes = {"guest": guest, "persistence": persistence, "owner": draw(usually("default", "ops"))}
+        if not present:
+            blank = draw(st.sampled_from([{}, {"mount_path": ""}, {"model": ""}, {"model": "", "mount_path": ""}]))
+            changes = {**changes, "model_center": "", "owner": draw(usually("", "ops")), **blank}
+        wanted.append(entry(model, transport, place, **changes))
+    if present:
+        try:
+            _wanted.refuse_collisions(wanted)
+        except ModelfleetError:
+            assume(False)
+    purge = present and draw(st.booleans())
+    return wanted, _plan.Terms(present, purge=purge, owner=draw(usually("default", "ops")))
+
+
+def planned(host, vm, wanted, terms):
+    plans = _plan.plan_vm(
+        host, vm, list(enumerate(_wanted.with_transports(wanted, vm.records, vm.uuid))), terms
+    )
+    return [plan for several in plans.values() for plan in several]
+
+
+def concerned(vm, wanted, terms):
+    """The UUIDs of the mounts that a task may touch."""
+    uuids = {mount.uuid(vm.uuid) for mount in wanted} if terms.present else set()
+    for record in vm.records.values():
+        listed = not terms.present and any(mount.matches(record) for mount in wanted)
+        purged = terms.purge and record.owner == terms.owner
+        if listed or purged or record.intent != "settled":
+            uuids.add(record.uuid)
+    return uuids
+
+
+def untouched(host, vm, uuids):
+    """All that there is of the mounts beside those with some UUIDs, but for the device that the others share."""
+    others = [record for record in vm.records.values() if record.uuid not in uuids]
+    own = [record for record in others if not record.in_view]
+    paths = {host.source(record) for record in others}
+    return (
+        others,
+        {record.uuid: host.in_views[record.uuid] for record in others if record.uuid in host.in_views},
+        {mount for mount in host.mounts if mount.mount_point in paths},
+        [domain and domain.device(record.alias) for record in own for domain in (vm.live, vm.persistent)],
+        [mount for mount in vm.guest or () if mount.mount_point in {record.mount_path for record in own}],
+    )
+
+
+def missed(host, vm, plan):
+    """What of a model in a view is not as a plan wanted it, seen without the planner's own eyes."""
+    mount = plan.after or plan.before
+    bound = host.in_views.get(mount.uuid, "")
+    daemon = host.serving.get(ROOT)
+    kept = vm.records.get(mount.uuid)
+    there = {
+        "bind": host.bind(bound) and host.bind(bound).shows,
+        "binds": len([other for other in host.mounts if simulator.is_of(other, mount)]),
+        "daemon": daemon and daemon.below.get(_views.in_daemon(bound)),
+        "record": kept and kept.intent,
+    }
+    if plan.after is None:
+        return {what: found for what, found in there.items() if found}
+    shows = b.bind(mount).shows if vm.live else None
+    wanted = {"bind": shows, "binds": 1 if vm.live else 0, "daemon": shows, "record": "settled"}
+    for where, domain in (("live", vm.live), ("persistent", vm.persistent)):
+        there[where] = domain and domain.device(mount.alias)
+        wanted[where] = domain and b.device(mount)
+    if vm.live and mount.guest == "agent":
+        there["guest"] = [other for other in vm.guest if other.mount_point == "/models"]
+        wanted["guest"] = [b.in_guest(mount)]
+        there["unit"], wanted["unit"] = vm.units["/models"], None
+        if mount.persistence == "systemd":
+            wanted["unit"] = simulator.unit(mount)
+    return {what: (found, wanted[what]) for what, found in there.items() if found != wanted[what]}
+
+
+@given(machine=machines(), wish=wishes())
+@examples(600)
+def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, wish):
+    host, vm = machine.host, machine.vm
+    wanted, terms = wish
+    before = repr((host, vm, wanted))
+    plans = planned(host, vm, wanted, terms)
+    assert repr((host, vm, wanted)) == before
+    for plan in plans:
+        assert plan.error is None or plan.steps == ()
+        assert plan.actions == sorted(plan.actions, key=_steps.ORDER.index)
+        assert len(set(plan.actions)) == len(plan.actions)
+    # As the run does it: when something that was listed cannot be had, nothing is done.
+    assume(not any(plan.error and plan.origin == _steps.LISTED for plan in plans))
+    steps = [_steps.Step(batch.action, record) for batch in _steps.batches(plans) for record in batch.records]
+    after = simulator.run(host, vm, steps)
+    assert untouched(*after, concerned(vm, wanted, terms)) == untouched(host, vm, concerned(vm, wanted, terms))
+    for plan in plans:
+        mount = plan.after or plan.before
+        if plan.error is None and mount and mount.in_view:
+            assert missed(*after, plan) == {}
+    assert [plan.actions for plan in planned(*after, wanted, terms) if plan.steps] == []
+    there = [record for record in after[1].records.values() if record.in_view]
+    if steps and not there and not any(plan.error for plan in plans):
+        domains = [domain for domain in (after[1].live, after[1].persistent) if domain]
+        assert not any(domain.device(ALIAS) for domain in domains)
+        assert after[0].bind(ROOT) is None or not any(record.in_view for record in vm.records.values())
