@@ -148,9 +148,7 @@ def wishes(draw):
 
 
 def planned(host, vm, wanted, terms):
-    plans = _plan.plan_vm(
-        host, vm, list(enumerate(_wanted.with_transports(wanted, vm.records, vm.uuid))), terms
-    )
+    plans = _plan.plan_vm(host, vm, list(enumerate(_wanted.with_transports(wanted, vm.records, vm.uuid))), terms)
     return [plan for several in plans.values() for plan in several]
 
 

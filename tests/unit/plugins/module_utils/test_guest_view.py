@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest is asked about the view of its VM."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _guest_view, _plan
+from ansible_collections.modelfleet.kvm.tests.unit import builders as b
+from ansible_collections.modelfleet.kvm.tests.unit.scripted_agent import ROOT, Agent, guest, ours
+
+WANTED, NEXT = b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")
+R, OTHER = b.record(WANTED), b.record(NEXT)
+PRESENT = _plan.Terms(present=True)
+MOUNTED = ours("modelfleet", "/models")
+
+
+class Kernel(Agent):
+    """A guest with a kernel and an empty directory for the view."""
+
+    def guest_get_osinfo(self, _arguments):
+        return {"id": "debian", "kernel-release": "6.12.43"}
+
+    def usual(self, command, stdin):
+        if command[0] == "stat" and "/models" in command:
+            return 1, "41ed /models\n", "stat: cannot statx"
+        return super().usual(command, stdin)
+
+
+def view_of(*records, **changes):
+    return b.running(*records, guest=None, **changes)
+
+
+def test_before_a_view_is_mounted_its_place_and_the_kernel_are_looked_at():
+    agent = Kernel(find=(0, "/models/weights.bin\n"))
+    seen = _guest_view.for_run(view_of(), guest(agent), [WANTED, NEXT], PRESENT)
+    assert (seen.kernel, seen.in_the_way) == ((6, 12), {"/models": ("/models", "not empty")})
+    assert [command[0] for command in agent.commands] == ["stat", "find"]
+    assert agent.asked.count("guest-get-osinfo") == 1
+
+
+def test_a_view_that_is_mounted_is_not_looked_into():
+    agent = Kernel(ROOT + MOUNTED)
+    seen = _guest_view.for_run(view_of(R), guest(agent), [WANTED, NEXT], PRESENT)
+    assert (seen.kernel, seen.in_the_way) == (None, {})
+    assert agent.commands == [] and "guest-get-osinfo" not in agent.asked
+
+
+def test_only_a_view_must_be_empty_and_needs_a_kernel():
+    agent = Kernel()
+    seen = _guest_view.for_run(view_of(), guest(agent), [b.viewed(transport="device")], PRESENT)
+    assert (seen.kernel, seen.in_the_way) == (None, {})
+    assert [command[0] for command in agent.commands] == ["stat"]
+
+
+def test_the_one_unit_of_a_view_is_read_once():
+    agent = Kernel(ROOT + MOUNTED)
+    records = [dataclasses.replace(kept, persistence="systemd") for kept in (R, OTHER)]
+    seen = _guest_view.for_run(view_of(*records), guest(agent), [b.nothing()], _plan.Terms(present=False))
+    assert seen.units == {"/models": None}
+    assert agent.asked.count("guest-file-open") + len(agent.commands) == 2
+
+
+def test_a_guest_that_mounts_by_itself_is_not_asked():
+    agent = Kernel()
+    by_itself = [dataclasses.replace(mount, guest="none", persistence="none") for mount in (WANTED, NEXT)]
+    assert _guest_view.for_run(view_of(), guest(agent), by_itself, PRESENT) == view_of()
+    assert agent.asked == []
+
+
+# Mounts behind which nobody is any more
+
+AFTER, LONG_BEFORE = 1_790_000_000.0, 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("since", "last", "asked"),
+    [(AFTER, "2026-01-17T21:40:09Z", True), (LONG_BEFORE, "2026-01-17T21:40:09Z", False)],
+)
+def test_a_daemon_that_is_younger_than_all_models_of_its_view_is_suspect(since, last, asked):
+    agent = Agent(stat=(0, "0\n"))
+    records = [dataclasses.replace(kept, last_op_date=last) for kept in (R, OTHER)]
+    serving = b.served(b.view(), since=since)
+    host = b.host(b.bind(R), b.bind(OTHER), serving=serving)
+    _guest_view.with_stale(host, b.running(*records), guest(agent), records)
+    assert agent.commands == ([["stat", "-f", "-c", "%i", "/models"]] if asked else [])
+
+
+def test_a_daemon_that_came_with_the_last_model_is_not_suspect():
+    agent = Agent()
+    joined = dataclasses.replace(OTHER, last_op_date="2027-01-01T00:00:00Z")
+    host = b.host(b.bind(R), b.bind(OTHER), serving=b.served(b.view(), since=AFTER))
+    _guest_view.with_stale(host, b.running(R, joined), guest(agent), [R])
+    assert agent.commands == []
