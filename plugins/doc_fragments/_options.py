@@ -63,7 +63,21 @@ options:
   tag: &tag
     description:
       - The virtiofs tag, at most 36 bytes. Derived from VM, path and model when not given, always the same.
+      - The view of a VM has the tag C(modelfleet), and takes no other.
     type: str
+  transport: &transport
+    description:
+      - How the model reaches the VM.
+      - V(device) gives it a virtiofs device of its own, which takes a PCIe port and is plugged into the VM.
+      - V(view) shows it in the view of the VM, one device for any number of models, which the guest mounts once at
+        C(/models). O(mount_path) must be below that. A model that joins a view takes no port and needs nothing of the
+        guest. Needs Linux 5.10 in the guest.
+      - V(auto) leaves what is mounted as it is. A new model joins the view of a VM that has one, where O(mount_path) and
+        O(tag) allow that, and gets a device of its own otherwise.
+      - All models of a view have the same O(guest) and O(persistence), as they are mounted together.
+    type: str
+    choices: [auto, device, view]
+    default: auto
   guest: &guest
     description:
       - V(agent) mounts the model in the guest through the QEMU guest agent.
@@ -108,6 +122,7 @@ options:
       model_path: *model_path
       mount_path: *mount_path
       tag: *tag
+      transport: *transport
       guest: *guest
       persistence: *persistence
       account_uuid: *account_uuid

@@ -54,14 +54,23 @@ def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
         return MISSING
     if not _sources.enforced(bind):
         return WRONG
-    if record.in_view and _device(vm.live, record) == RIGHT:
-        daemon = host.serving.get(device_source(record))
-        if daemon is not None and daemon.below.get(_views.in_daemon(path)) != bind.shows:
-            return WRONG
+    if record.in_view and (host.left_over(record) or not _is_shown(host, vm.live, record, path, bind)):
+        return WRONG
     model = host.models.get(ModelKey(record.model_center_name, record.model_path))
     if model is None or isinstance(model, ModelfleetError):
         return WRONG if path in host.bound and host.bound[path] == host.empty else UNKNOWN
     return RIGHT if host.bound.get(path) == model else WRONG
+
+
+def _is_shown(
+    host: HostView, live: _devices.Domain, record: _records.Record, path: str, bind: _mountinfo.Mount
+) -> bool:
+    """Whether a bind in a view is seen by the virtiofsd of that, as far as there is one, and the next will be too."""
+    view = host.bind(device_source(record))
+    if view is None or "shared:" not in view.propagation:
+        return False
+    daemon = host.serving.get(device_source(record))
+    return daemon is None or _device(live, record) != RIGHT or daemon.below.get(_views.in_daemon(path)) == bind.shows
 
 
 def _device(domain: t.Optional[_devices.Domain], record: _records.Record) -> str:

@@ -104,6 +104,13 @@ def _set_attributes(tree: int, attributes: _MountAttr) -> None:
     )
 
 
+def share(path: str) -> None:
+    """Hand what is mounted in the mount at a path from now on to its copies in other mount name spaces."""
+    if _libc.mount(None, os.fsencode(path), None, ctypes.c_ulong(_MS_SHARED), None) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
 def attach(tree: int, path: str) -> None:
     """Make a detached mount visible at a path."""
     _call(

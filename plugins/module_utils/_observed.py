@@ -71,6 +71,19 @@ class HostView:
             return self.in_views.get(record.uuid, "")
         return _sources.path(record.vm_instance_uuid, record.uuid)
 
+    def left_over(self, record: _records.Record) -> bool:
+        """Whether a view still has binds of a mount that its path does not lead to any more."""
+        shown = self.in_views.get(record.uuid)
+        prefix = _views.of_mount(_views.bind_path(record.vm_instance_uuid, record.uuid, 0))
+        return any(bind != shown for bind in self._by_mount.get(prefix, ()))
+
+    @functools.cached_property
+    def _by_mount(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in self._visible:
+            found.setdefault(_views.of_mount(path), []).append(path)
+        return found
+
     def bind(self, source: str) -> t.Optional[_mountinfo.Mount]:
         """What is mounted at a source path."""
         return self._visible.get(source)

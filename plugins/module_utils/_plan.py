@@ -224,7 +224,7 @@ def _present(
     _refusals.refuse_conversion(vm, before, after)
     found = layers(host, vm, after)
     _refusals.refuse_foreign(host, vm, before, after, found)
-    steps = _set_up(vm, before, after, found, terms.force)
+    steps = _set_up(host, vm, before, after, found, terms.force)
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
@@ -256,7 +256,12 @@ def decided(vm: VmView, wanted: Wanted) -> str:
 
 
 def _set_up(
-    vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers, force: bool
+    host: HostView,
+    vm: VmView,
+    before: t.Optional[_records.Record],
+    after: _records.Record,
+    found: Layers,
+    force: bool,
 ) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
     left_unit = before is not None and vm.live is not None and _unit_goes(vm, before, after)
@@ -296,7 +301,7 @@ def _set_up(
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
     steps.append(Step(SETTLE, after))
-    if after.in_view and found.source == WRONG:
+    if after.in_view and binds and (found.source == WRONG or host.left_over(after)):
         # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
         another = before is not None and before.model_uuid != after.model_uuid
         steps.insert(-1 if another else len(steps), Step(RELEASE if another else RETIRE, after))

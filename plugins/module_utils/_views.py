@@ -33,6 +33,11 @@ def source(vm: str) -> str:
     return _sources.path(vm, _identity.view_uuid(vm))
 
 
+def bind_path(vm: str, mount: str, number: int) -> str:
+    """Where a model is bound for a mount for the n-th time."""
+    return f"{source(vm)}/{_BINDS}/{_identity.token(mount)}-{number}"
+
+
 def bound_at(vm: str, mount_path: str) -> str:
     """Where the model is bound that a mount path of the view shows; nothing when it shows none."""
     try:
@@ -41,6 +46,12 @@ def bound_at(vm: str, mount_path: str) -> str:
         return ""
     found = _TARGET.match(target)
     return f"{source(vm)}/{_BINDS}/{found.group(1)}" if found else ""
+
+
+def of_mount(bind: str) -> str:
+    """What all binds of a mount have in common, or the path itself where it is none of a view."""
+    place, _, name = bind.rpartition("/")
+    return f"{place}/{name.rpartition('-')[0]}" if place.endswith(f"/{_BINDS}") else bind
 
 
 def in_daemon(bind: str) -> str:
@@ -54,8 +65,11 @@ def in_guest(bind: str) -> str:
 
 
 def open_view(vm: str) -> None:
-    """Have the view of a VM bound, with no model in it when it was not there."""
-    if _mountinfo.visible(_mountinfo.read(), source(vm)) is not None:
+    """Have the view of a VM bound and shared, with no model in it when it was not there."""
+    view = _mountinfo.visible(_mountinfo.read(), source(vm))
+    if view is not None:
+        if "shared:" not in view.propagation:
+            _mountapi.share(source(vm))
         return
     _remove_plain(vm)
     os.makedirs(os.path.join(_plain(vm), _BINDS), 0o755, exist_ok=True)
@@ -79,16 +93,17 @@ def bind(vm: str, mount: str, mount_path: str, tree: int) -> None:
     binds = os.path.join(_plain(vm), _BINDS)
     try:
         numbers = [int(name.rpartition("-")[2]) for name in _of_mount(vm, mount)]
-        name = f"{_identity.token(mount)}-{max(numbers, default=0) + 1}"
-        os.mkdir(os.path.join(binds, name), 0o755)
+        path = bind_path(vm, mount, max(numbers, default=0) + 1)
+        directory = os.path.join(binds, os.path.basename(path))
+        os.mkdir(directory, 0o755)
         try:
-            _mountapi.attach(tree, f"{source(vm)}/{_BINDS}/{name}")
+            _mountapi.attach(tree, path)
         except OSError:
-            os.rmdir(os.path.join(binds, name))
+            os.rmdir(directory)
             raise
     finally:
         os.close(tree)
-    show(vm, mount_path, name)
+    show(vm, mount_path, path)
 
 
 def show(vm: str, mount_path: str, bind: str) -> None:
@@ -154,8 +169,9 @@ def close_view(vm: str) -> None:
     below = f"{source(vm)}/"
     for mount in reversed([mount for mount in _mountinfo.read() if mount.mount_point.startswith(below)]):
         _mountapi.unmount(mount.mount_point, lazy=True)
-    _sources.unbind(source(vm))
+    # The bind goes last: as long as it is there, the next run finds that there is something left to do.
     _remove_plain(vm)
+    _sources.unbind(source(vm))
 
 
 def _remove_plain(vm: str) -> None:

@@ -18,7 +18,7 @@ from checks import catalogue, packages, places, tree
 from checks.process import CheckError, Log
 from modelfleet_lab import Lab, LabError
 
-from . import machine, table
+from . import machine, many, table
 from .stage import MODELS, Stage, WrongResultError, say
 from .ways import WAYS, Measure
 
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stage = Stage(lab, options.threads, options.patience, options.profile)
             facts = machine.describe(stage.host)
             measures = _measure(stage, options)
+            costs = many.Many(stage, max(options.models)).costs(options.models) if options.models else []
     except (AssertionError, CheckError, LabError, WrongResultError) as failure:
         print(f"\nThe benchmark failed: {failure}", file=sys.stderr)
         return 1
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     today = time.strftime("%Y-%m-%d", time.gmtime())
     about = f"Measured on {today}, {len(MODELS)} models in each VM, medians of {options.rounds} rounds (loop: 1)."
-    parts = (about, facts, table.full(measures), table.ratios(measures), table.goals(measures))
+    parts = [about, facts, table.full(measures), table.ratios(measures), table.goals(measures)]
+    parts += ["### Many models in one VM", many.table(costs)] if costs else []
     text = "\n\n".join(filter(None, parts))
     print(f"\n{text}")
     if options.profile:
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure the collection beside other ways.")
     parser.add_argument("--vms", type=_counts, default=[10, 25, 50], metavar="N,N", help="sizes (10,25,50)")
+    parser.add_argument("--models", type=_counts, default=[], metavar="N,N", help="models in one VM, by each transport")
     parser.add_argument("--loop-vms", type=_counts, metavar="N,N", help="sizes for the loop, if others: it is slow")
     parser.add_argument("--ways", type=_ways, default=list(WAYS), metavar="WAY,WAY", help=f"of {', '.join(WAYS)}")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of which the median counts; one loop (3)")

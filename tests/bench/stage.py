@@ -141,7 +141,7 @@ class Stage:
                 return share
 
     def verify(self, state: str, vms: list[str]) -> None:
-        """Look for ourselves whether the models are `there` or `gone`."""
+        """Look for ourselves whether the models are `there`, `in_view` or `gone`."""
         problems = json.loads(self.program("verify", state, vms=vms))
         if state == "gone":
             below = ("/var/lib/modelfleet/vms/", "/var/lib/bench/")
@@ -151,9 +151,9 @@ class Stage:
             raise WrongResultError("; ".join(problems[:5]))
         self.measured()
 
-    def drift(self, vm: str) -> None:
-        """Have somebody in a guest unmount one model."""
-        self.guests[vm].run(["umount", f"/models/{DRIFTED}"])
+    def drift(self, vm: str, path: str) -> None:
+        """Have somebody in a guest unmount what is mounted at a path."""
+        self.guests[vm].run(["umount", path])
 
 
 def say(text: str) -> None:

@@ -45,7 +45,7 @@ def full(measures: Sequence[Measure]) -> str:
         )
         for item in order
     ]
-    return _markdown(_HEAD, rows)
+    return markdown(_HEAD, rows)
 
 
 def ratios(measures: Sequence[Measure]) -> str:
@@ -63,7 +63,7 @@ def ratios(measures: Sequence[Measure]) -> str:
                 to_ours = f"{loop.wall / ours.wall:.1f}" if loop else ""
                 rows.append((str(count), phase, time, work, to_ours))
     head = ("VMs", "phase", "collection / bare, on the host", "collection / bare, processor", "loop / collection, wall")
-    return _markdown(head, rows) if rows else ""
+    return markdown(head, rows) if rows else ""
 
 
 def goals(measures: Sequence[Measure]) -> str:
@@ -130,13 +130,14 @@ def profile(measure: Measure) -> str:
     ]
     parts = [
         f"### {measure.way}, {measure.vms} VMs, {measure.phase}: {found.seconds:.2f} s, {found.cpu:.2f} s of processor",
-        _markdown(("function", "s with all it calls", "in the main thread", "by itself"), functions),
-        _markdown(("request to libvirt", "times", "s", "ms each"), calls),
+        markdown(("function", "s with all it calls", "in the main thread", "by itself"), functions),
+        markdown(("request to libvirt", "times", "s", "ms each"), calls),
     ]
     return "\n\n".join(parts)
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; cells are as they stand."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     rule = tuple("-" * width for width in widths)
     return "\n".join(

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_run import Run
 
-from .stage import MODELS, Measured, Stage, WrongResultError, say
+from .stage import DRIFTED, MODELS, Measured, Stage, WrongResultError, say
 
 FIRST, NOTHING, DRIFT, UNMOUNT = "first converge", "nothing to do", "one VM drifted", "full unmount"
 PHASES = (FIRST, NOTHING, DRIFT, UNMOUNT)
@@ -54,9 +54,18 @@ class Measure:
 
 
 class Way(ABC):
-    """One way; it says of every phase how many mounts it changed."""
+    """One way; it says of every phase how many mounts it changed.
+
+    Attributes:
+        unmounted: what somebody in a guest unmounts, so that it drifts.
+        drifted: how many mounts are not right then.
+        state: what is to be found in the VMs when all is mounted.
+    """
 
     name: str
+    unmounted = f"/models/{DRIFTED}"
+    drifted = 1
+    state = "there"
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -67,10 +76,11 @@ class Way(ABC):
 
     def phases(self, vms: list[str]) -> Iterable[Measure]:
         """Do all phases; what each leaves behind is looked at before the next."""
-        expected = {FIRST: len(vms) * len(MODELS), NOTHING: 0, DRIFT: 1, UNMOUNT: len(vms) * len(MODELS)}
+        everything = len(vms) * len(MODELS)
+        expected = {FIRST: everything, NOTHING: 0, DRIFT: self.drifted, UNMOUNT: everything}
         for phase in PHASES:
             if phase == DRIFT:
-                self.stage.drift(vms[-1])
+                self.stage.drift(vms[-1], self.unmounted)
             others = self.stage.wait_quiet()
             before = self.stage.processor_seconds()
             measure, changed = self.run(phase, vms)
@@ -78,7 +88,7 @@ class Way(ABC):
             say(f"{self.name}, {len(vms)} VMs, {phase}: {measure.wall:.1f} s, on the host {measure.module:.1f} s")
             if changed != expected[phase]:
                 raise WrongResultError(f"{self.name}, {phase}: {changed} mounts changed, not {expected[phase]}")
-            self.stage.verify("gone" if phase == UNMOUNT else "there", vms)
+            self.stage.verify("gone" if phase == UNMOUNT else self.state, vms)
             yield dataclasses.replace(measure, processors=processors, others=others)
 
 
@@ -86,11 +96,16 @@ class Collection(Way):
     """This collection: a play with one task."""
 
     name = "collection"
+    transport = "device"
 
     def run(self, phase: str, vms: list[str]) -> tuple[Measure, int]:
         """Run vm_model_mount once, with a list of all mounts."""
         state = "absent" if phase == UNMOUNT else "present"
-        mounts = [{"vm": vm, "model": model, "model_center": "zoo"} for vm in vms for model in MODELS]
+        mounts = [
+            {"vm": vm, "model": model, "model_center": "zoo", "transport": self.transport}
+            for vm in vms
+            for model in MODELS
+        ]
         task = {"name": "Mount", "modelfleet.kvm.vm_model_mount": {"state": state, "mounts": mounts}}
         run = self.stage.ansible.play([task], variables=self.stage.variables)
         (result,) = run.of("vm_model_mount").values()
@@ -99,6 +114,16 @@ class Collection(Way):
             raise WrongResultError("the module did not talk to libvirt")
         measure = _measure(self.name, phase, vms, run, measured)
         return measure, sum(mount["changed"] for mount in result["mounts"])
+
+
+class View(Collection):
+    """This collection, with the models of a VM in its view."""
+
+    name = "collection, view"
+    transport = "view"
+    unmounted = "/models"
+    drifted = len(MODELS)
+    state = "in_view"
 
 
 class Loop(Way):
@@ -136,7 +161,7 @@ class Bare(Way):
         return measure, json.loads(output)["changed"]
 
 
-WAYS: dict[str, type[Way]] = {"collection": Collection, "loop": Loop, "bare": Bare}
+WAYS: dict[str, type[Way]] = {"collection": Collection, "view": View, "loop": Loop, "bare": Bare}
 
 
 def _measure(name: str, phase: str, vms: list[str], run: Run, measured: Measured) -> Measure:

@@ -101,13 +101,21 @@ def shared() -> list[dict[str, Guest]]:
 
 
 @pytest.fixture
-def fleet(prepared: dict[str, Host], ansible: Ansible, shared: list[dict[str, Guest]]) -> Iterator[Fleet]:
+def transport() -> str:
+    """How models reach the VMs; tests that are marked with BOTH run once with each."""
+    return "device"
+
+
+@pytest.fixture
+def fleet(
+    prepared: dict[str, Host], ansible: Ansible, shared: list[dict[str, Guest]], transport: str
+) -> Iterator[Fleet]:
     """A guest on every prepared host, and what tests do with them.
 
     Booting takes the most time, so a guest in which a test left nothing serves the next one as well. A test that
     changes a guest for good says so with C(fleet.spoil()).
     """
-    fleet = Fleet(prepared, ansible, shared.pop() if shared else make_guests(prepared))
+    fleet = Fleet(prepared, ansible, shared.pop() if shared else make_guests(prepared), transport)
     yield fleet
     if fleet.reusable():
         shared.append(fleet.guests)

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from ansible_run import Ansible, Result
 
 from modelfleet_lab import Guest, Host
@@ -22,6 +23,9 @@ FILES = {
     "acme/embed.v2/model.safetensors": hashlib.sha512(b"embed").digest() * 5_000,
     "acme/embed.v2/sub dir/vocab.txt": "a\nb\n\u00e9\n".encode(),
 }
+
+
+BOTH = pytest.mark.parametrize("transport", ["device", "view"])
 
 
 def publish(host: Host, root: str = MODELS) -> None:
@@ -57,7 +61,8 @@ def leftovers(guest: Guest, host: Host, inside: bool = True) -> dict[str, Any]:
         found["guest mounts"] = mentioning(" virtiofs ", guest.run(["cat", "/proc/mounts"]).stdout)
     found["virtiofsd"] = mentioning(guest.uuid, mentioning("virtiofsd", host.run(["ps", "-eo", "args"]).stdout))
     found["binds"] = mentioning(guest.uuid, host.run(["cat", "/proc/self/mountinfo"]).stdout)
-    found["directories"] = host.run(["find", "/var/lib/modelfleet", "-name", guest.uuid], check=False).stdout
+    places = ["/var/lib/modelfleet", "/run/modelfleet"]
+    found["directories"] = host.run(["find", *places, "-name", guest.uuid], check=False).stdout
     return {what: items for what, items in found.items() if items}
 
 
@@ -73,6 +78,7 @@ class Fleet:
     hosts: dict[str, Host]
     ansible: Ansible
     guests: dict[str, Guest]
+    transport: str = "device"
     _spoiled: list[bool] = field(default_factory=list)
 
     @property
@@ -83,20 +89,26 @@ class Fleet:
         self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any
     ) -> dict[str, Result]:
         """Run vm_model_mount with one mount on every host."""
-        arguments = {"vm": self.vm, "model": model, "model_center": "zoo", **options}
+        arguments = self.entry(model, **options)
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
+
+    def entry(self, model: str = "llama-nano", **options: Any) -> dict[str, Any]:
+        """What asks for a model in the VM."""
+        return {"vm": self.vm, "model": model, "model_center": "zoo", "transport": self.transport, **options}
 
     def refuse(self, *cases: tuple[str, dict[str, Any]]) -> None:
         """Mounts must be refused, each with its code, in check mode as in earnest, and leave nothing behind."""
-        calls = [{"vm": self.vm, "model": "llama-nano", "model_center": "zoo", **options} for _code, options in cases]
+        calls = [self.entry(**{"model": "llama-nano", **options}) for _code, options in cases]
         expected = [(code, False) for code, _options in cases for _check in range(2)]
         for host, results in self.ansible.each("vm_model_mount", calls, limit=self._limit).items():
             assert [(result.get("error_code"), result["changed"]) for result in results] == expected, host
         assert self.leftovers() == {}
 
-    def unmount(self, model: str = "llama-nano", *, ok: bool = True, check: bool = False) -> dict[str, Result]:
+    def unmount(
+        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, force: bool = False
+    ) -> dict[str, Result]:
         """Run vm_model_mount to take one model away on every host."""
-        arguments = {"vm": self.vm, "model": model, "state": "absent"}
+        arguments = {"vm": self.vm, "model": model, "state": "absent", "force": force}
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
 
     def info(self) -> dict[str, list[Result]]:

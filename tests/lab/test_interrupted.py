@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from engine import Engine
-from fleet import Fleet, checksum, guest_checksum, leftovers
+from fleet import BOTH, Fleet, checksum, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
 
-WEIGHTS = "llama-nano/weights.bin"
+WEIGHTS, SAFETENSORS = "llama-nano/weights.bin", "acme/embed.v2/model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,11 @@ def at_once(fleet: Fleet, engines: dict[str, Engine]) -> Iterator[Any]:
     yield run
 
 
-def wanted(guest: Guest, *names: str) -> list[dict[str, Any]]:
-    """Entries for models of a guest, of both when none is named."""
+def wanted(guest: Guest, transport: str) -> list[dict[str, Any]]:
+    """Entries for both models of a guest."""
     return [
-        {"vm": guest.name, "model": name, "model_center": "zoo"} for name in names or ("llama-nano", "acme/embed.v2")
+        {"vm": guest.name, "model": name, "model_center": "zoo", "transport": transport}
+        for name in ("llama-nano", "acme/embed.v2")
     ]
 
 
@@ -50,15 +51,19 @@ def settled(result: dict[str, Any]) -> None:
     assert all(mount["record"]["intent"] == "settled" for mount in result["mounts"])
 
 
-def mounted(engine: Engine, guest: Guest) -> None:
+def mounted(engine: Engine, guest: Guest, transport: str) -> None:
     """Both models are there and right, each once."""
-    settled(engine.run(wanted(guest)))
-    again = engine.run(wanted(guest))
+    settled(engine.run(wanted(guest, transport)))
+    again = engine.run(wanted(guest, transport))
     assert [mount["actions"] for mount in again["mounts"]] == [[], []]
     assert guest_checksum(guest, f"/models/{WEIGHTS}") == checksum(WEIGHTS)
+    assert guest_checksum(guest, f"/models/{SAFETENSORS}") == checksum(SAFETENSORS)
     found = leftovers(guest, engine.host)
-    assert len(found["live devices"]) == len(found["persistent devices"]) == 2
-    assert len(found["guest mounts"].splitlines()) == len(found["binds"].splitlines()) == 2
+    devices = 1 if transport == "view" else 2
+    assert len(found["live devices"]) == len(found["persistent devices"]) == devices
+    # A view is bound as well.
+    assert len(found["binds"].splitlines()) == 2 + (transport == "view")
+    assert len([line for line in found["guest mounts"].splitlines() if "/.m/" not in line]) == devices
 
 
 def gone(engine: Engine, guest: Guest) -> None:
@@ -67,22 +72,23 @@ def gone(engine: Engine, guest: Guest) -> None:
     assert leftovers(guest, engine.host) == {}
 
 
-def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any) -> None:
+@BOTH
+def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any, transport: str) -> None:
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         effects = 1
-        while engine.killed(wanted(guest), effects):
+        while engine.killed(wanted(guest, transport), effects):
             # Every second time the next run wants something else.
             if effects % 2:
-                mounted(engine, guest)
+                mounted(engine, guest, transport)
             gone(engine, guest)
             effects += 1
         assert effects > 8
-        mounted(engine, guest)
+        mounted(engine, guest, transport)
         effects = 1
         while engine.killed([{"vm": guest.name}], effects, state="absent"):
             if effects % 2:
                 gone(engine, guest)
-            mounted(engine, guest)
+            mounted(engine, guest, transport)
             effects += 1
         assert effects > 8
         gone(engine, guest)
@@ -90,15 +96,16 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
     at_once(kill_everywhere)
 
 
-def test_another_run_carries_on_what_a_killed_one_began(at_once: Any) -> None:
+@BOTH
+def test_another_run_carries_on_what_a_killed_one_began(at_once: Any, transport: str) -> None:
     def carry_on(engine: Engine, guest: Guest) -> None:
-        first, second = wanted(guest)
+        first, second = wanted(guest, transport)
         assert engine.killed([first], 2)
         result = engine.run([second])
         settled(result)
         assert [mount["origin"] for mount in result["mounts"]] == ["listed", "interrupted"]
-        mounted(engine, guest)
-        assert engine.killed([{**first, "state": "absent"}], 2, state="absent")
+        mounted(engine, guest, transport)
+        assert engine.killed([{"vm": guest.name, "model": first["model"]}], 2, state="absent")
         result = engine.run([second])
         assert [(mount["origin"], mount["record"]) for mount in result["mounts"]][1] == ("interrupted", None)
         assert len(leftovers(guest, engine.host)["live devices"]) == 1
@@ -107,9 +114,10 @@ def test_another_run_carries_on_what_a_killed_one_began(at_once: Any) -> None:
     at_once(carry_on)
 
 
-def test_runs_side_by_side_lose_nothing(at_once: Any) -> None:
+@BOTH
+def test_runs_side_by_side_lose_nothing(at_once: Any, transport: str) -> None:
     def side_by_side(engine: Engine, guest: Guest) -> None:
-        first, second = wanted(guest)
+        first, second = wanted(guest, transport)
         absent = {"vm": guest.name, "model": first["model"]}
         with ThreadPoolExecutor(4) as pool:
             jobs = [
@@ -123,8 +131,9 @@ def test_runs_side_by_side_lose_nothing(at_once: Any) -> None:
         # Whatever the last run left, it left all of it or nothing of it.
         found = leftovers(guest, engine.host)
         assert len(found["live devices"]) == len(found["persistent devices"]) == len(set(found["live devices"])) <= 2
-        assert len(found["live devices"]) == len(found["binds"].splitlines())
-        mounted(engine, guest)
+        models = guest.xml().findall("metadata/{urn:modelfleet:kvm}mounts/*")
+        assert len(models) == len(found["binds"].splitlines()) - (transport == "view")
+        mounted(engine, guest, transport)
         gone(engine, guest)
 
     at_once(side_by_side)
@@ -134,7 +143,7 @@ def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(f
     fleet.spoil()
 
     def hang(engine: Engine, guest: Guest) -> None:
-        (first, _second) = wanted(guest)
+        first, _second = wanted(guest, "device")
         settled(engine.run([first]))
         # A kernel that panicked neither answers nor releases a device.
         panic = "echo 0 > /proc/sys/kernel/panic; sleep 1; echo c > /proc/sysrq-trigger"

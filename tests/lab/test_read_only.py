@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fleet import MODELS, Fleet
+from fleet import BOTH, MODELS, Fleet
 
 PATH = "/models/llama-nano"
 
@@ -35,15 +35,18 @@ def listing(fleet: Fleet, host: str) -> str:
     return fleet.hosts[host].run(["sh", "-c", command]).stdout
 
 
+@BOTH
 def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
     fleet.mount()
     for host, guest in fleet.guests.items():
         before = listing(fleet, host)
-        guest.run(["mount", "-o", "remount,rw", PATH])
-        tag = guest.run(["sh", "-c", f"grep ' {PATH} ' /proc/mounts"]).stdout.split(" ", 1)[0]
+        in_view = fleet.transport == "view"
+        mounted = "/models" if in_view else PATH
+        guest.run(["mount", "-o", "remount,rw", mounted])
+        tag = guest.run(["sh", "-c", f"grep ' {mounted} ' /proc/mounts"]).stdout.split(" ", 1)[0]
         guest.run(["mkdir", "/mnt/second"])
         guest.run(["mount", "-t", "virtiofs", "-o", "rw", tag, "/mnt/second"])
-        for place in (PATH, "/mnt/second"):
+        for place in (PATH, "/mnt/second/llama-nano", "/models", "/models/.m") if in_view else (PATH, "/mnt/second"):
             for what, command in ATTACKS.items():
                 done = guest.run(["sh", "-c", command.replace(PATH, place)], check=False)
                 assert done.returncode != 0, f"{host}: {what} at {place} succeeded"
@@ -52,6 +55,7 @@ def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
     fleet.unmount()
 
 
+@BOTH
 def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> None:
     below = f"{MODELS}/llama-nano/below"
     for host in fleet.hosts.values():
@@ -61,7 +65,7 @@ def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> 
         for name, guest in fleet.guests.items():
             fleet.hosts[name].run(["mount", "-t", "tmpfs", "scratch", below])
             # Not even after the guest has taken its own protection away.
-            guest.run(["mount", "-o", "remount,rw", PATH])
+            guest.run(["mount", "-o", "remount,rw", "/models" if fleet.transport == "view" else PATH])
             assert guest.run(["touch", f"{PATH}/below/x"], check=False).returncode != 0
             assert fleet.hosts[name].run(["ls", below]).stdout == ""
         fleet.unmount()
@@ -85,6 +89,7 @@ def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> Non
     fleet.unmount()
 
 
+@BOTH
 def test_no_way_out_of_the_model(fleet: Fleet) -> None:
     fleet.mount()
     for host, guest in fleet.guests.items():

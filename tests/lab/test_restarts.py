@@ -10,7 +10,7 @@ import functools
 from concurrent.futures import ThreadPoolExecutor
 
 from conftest import Guests
-from fleet import MODELS, Fleet, checksum, guest_checksum
+from fleet import BOTH, MODELS, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
@@ -27,13 +27,14 @@ def assert_right(fleet: Fleet) -> None:
 
 
 def binds(fleet: Fleet) -> dict[str, int]:
-    """How many sources of the VM are bound on each host."""
+    """How many models are bound for the VM on each host."""
     return {
         name: fleet.hosts[name].run(["cat", "/proc/self/mountinfo"]).stdout.count(f"/{guest.uuid}/")
         for name, guest in fleet.guests.items()
     }
 
 
+@BOTH
 def test_vm_stopped_and_started(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -45,14 +46,15 @@ def test_vm_stopped_and_started(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         guest.start()
         guest.wait_agent()
-    assert set(binds(fleet).values()) == {1}
+    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
     for result in fleet.mount().values():
         assert result["mounts"][0]["actions"] == ["record", "mount_in_guest", "settle_record"]
     assert_right(fleet)
 
 
+@BOTH
 def test_mounted_while_stopped(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
-    stopped = Fleet(prepared, fleet.ansible, guests(up=False))
+    stopped = Fleet(prepared, fleet.ansible, guests(up=False), fleet.transport)
     for result in stopped.mount().values():
         assert result["mounts"][0]["actions"] == ["record", "attach_persistent", "settle_record"]
     for guest in stopped.guests.values():
@@ -65,6 +67,7 @@ def test_mounted_while_stopped(prepared: dict[str, Host], fleet: Fleet, guests: 
     assert stopped.leftovers() == {}
 
 
+@BOTH
 def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -78,8 +81,9 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
             assert tag is not None
             guest.run(["mkdir", "/seen"])
             guest.run(["mount", "-t", "virtiofs", tag.get("dir", ""), "/seen"])
-            assert guest.run(["ls", "-A", "/seen"]).stdout == ""
-            assert guest.run(["touch", "/seen/x"], check=False).returncode != 0
+            place = "/seen/llama-nano" if fleet.transport == "view" else "/seen"
+            assert guest.run(["ls", "-A", f"{place}/"]).stdout == ""
+            assert guest.run(["touch", f"{place}/x"], check=False).returncode != 0
             assert fleet.hosts[name].run(["find", "/var/lib/modelfleet/empty", "-mindepth", "1"]).stdout == ""
             guest.run(["umount", "/seen"])
         for mounts in fleet.info().values():
@@ -92,9 +96,10 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     for result in fleet.mount().values():
         assert "bind_source" in result["mounts"][0]["actions"]
     assert_right(fleet)
-    assert set(binds(fleet).values()) == {1}
+    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
 
 
+@BOTH
 def test_host_rebooted(fleet: Fleet) -> None:
     fleet.mount()
     for host in fleet.hosts.values():
@@ -104,7 +109,7 @@ def test_host_rebooted(fleet: Fleet) -> None:
         guest.start()
     for guest in fleet.guests.values():
         guest.wait_agent()
-    assert set(binds(fleet).values()) == {1}
+    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
     assert not any(result["changed"] for result in fleet.ansible.module("kvm_host_prepare", {}).values())
     assert_right(fleet)
     fleet.unmount()

@@ -21,15 +21,16 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 _UTILS = "ansible_collections.modelfleet.kvm.plugins.module_utils"
-_converge, _domain, _guest, _plan, _report, _sources, _wanted = (
+_converge, _domain, _guest, _plan, _report, _sources, _views, _wanted = (
     importlib.import_module(f"{_UTILS}.{name}")
-    for name in ("_converge", "_domain", "_guest", "_plan", "_report", "_sources", "_wanted")
+    for name in ("_converge", "_domain", "_guest", "_plan", "_report", "_sources", "_views", "_wanted")
 )
 
 # All that changes anything, outside the process.
 EFFECTS = {
     _domain.Vm: ("attach", "detach_live", "detach_persistent", "write_records"),
     _sources: ("bind", "unbind"),
+    _views: ("bind", "close_view", "hide", "open_view", "show", "unbind"),
     _guest.Guest: ("mount", "unmount", "write_unit", "remove_unit"),
 }
 

@@ -1,0 +1,265 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Views: one device per VM, and models that come and go in it without the guest's doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fleet import MODELS, Fleet, checksum, guest_checksum, leftovers, publish
+
+from modelfleet_lab import Guest
+
+NANO, EMBED = "llama-nano", "acme/embed.v2"
+FILES = {NANO: "llama-nano/weights.bin", EMBED: "acme/embed.v2/model.safetensors"}
+
+
+@pytest.fixture
+def transport() -> str:
+    return "view"
+
+
+def actions(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """The steps on both hosts."""
+    return [result["mounts"][0]["actions"] for result in results.values()]
+
+
+def reads(guest: Guest, *models: str) -> None:
+    """The guest has these models and no others."""
+    for model, file in FILES.items():
+        if model in models:
+            assert guest_checksum(guest, f"/models/{file}") == checksum(file)
+        else:
+            assert guest.run(["test", "-e", f"/models/{file}"], check=False).returncode != 0
+
+
+def use(guest: Guest, model: str) -> None:
+    """Have a process of the guest stay in a model."""
+    guest.run(["sh", "-c", f"cd /models/{model} && sleep 600 >/dev/null 2>&1 & echo $! > /user"])
+
+
+def leave(guest: Guest) -> None:
+    guest.run(["sh", "-c", "kill $(cat /user)"])
+
+
+def test_models_come_and_go_in_one_device(fleet: Fleet) -> None:
+    set_up = ["record", "bind_source", "attach", "verify_read_only", "mount_in_guest", "settle_record"]
+    assert actions(fleet.mount(check=True)) == [set_up] * 2
+    assert fleet.leftovers() == {}
+    assert actions(fleet.mount()) == [set_up] * 2
+    assert actions(fleet.mount(check=True)) == actions(fleet.mount()) == [[]] * 2
+    # The second needs no device, and nothing of the guest; what the guest knows already it finds again.
+    for guest in fleet.guests.values():
+        reads(guest, NANO)
+    joined = ["record", "bind_source", "verify_read_only", "settle_record"]
+    assert actions(fleet.mount(EMBED, transport="auto", check=True)) == [joined] * 2
+    assert actions(fleet.mount(EMBED, transport="auto")) == [joined] * 2
+    assert actions(fleet.mount(EMBED, transport="auto")) == [[]] * 2
+    for name, guest in fleet.guests.items():
+        reads(guest, NANO, EMBED)
+        found = leftovers(guest, fleet.hosts[name])
+        assert found["live devices"] == found["persistent devices"] == ["modelfleet"]
+    for mounts in fleet.info().values():
+        assert [(item["status"], item["drift"], item["record"]["transport"]) for item in mounts] == [
+            ("Mounted", False, "view")
+        ] * 2
+    released = ["record", "release_source", "forget_record"]
+    assert actions(fleet.unmount(check=True)) == actions(fleet.unmount()) == [released] * 2
+    for guest in fleet.guests.values():
+        reads(guest, EMBED)
+    assert actions(fleet.unmount()) == [[]] * 2
+    assert (
+        actions(fleet.unmount(EMBED))
+        == [["record", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source", "forget_record"]] * 2
+    )
+    assert fleet.leftovers() == {}
+
+
+def test_model_in_use_is_not_taken_out(fleet: Fleet) -> None:
+    fleet.mount()
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        use(guest, NANO)
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+        assert result["details"]["undone"] == ["release_source", "record"]
+        assert [user["name"] for user in result["details"]["guest_processes"]] == ["sleep"]
+    # Nor is the other one, which nobody uses, kept by it.
+    assert actions(fleet.unmount(EMBED)) == [["record", "release_source", "forget_record"]] * 2
+    for mounts in fleet.info().values():
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+    for guest in fleet.guests.values():
+        reads(guest, NANO)
+        leave(guest)
+    assert all(result["changed"] for result in fleet.unmount().values())
+    assert fleet.leftovers() == {}
+
+
+def test_by_force_a_model_in_use_goes_from_the_host(fleet: Fleet) -> None:
+    fleet.mount()
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        use(guest, NANO)
+    assert actions(fleet.unmount(force=True)) == [["record", "release_source", "forget_record"]] * 2
+    for name, guest in fleet.guests.items():
+        daemon = f"cat /proc/$(pgrep -f 'virtiofsd.*{guest.uuid}' | head -n1)/mountinfo"
+        assert NANO not in fleet.hosts[name].run(["sh", "-c", daemon]).stdout
+        leave(guest)
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def test_another_model_at_the_same_path(fleet: Fleet) -> None:
+    fleet.mount(mount_path="/models/one")
+    for guest in fleet.guests.values():
+        use(guest, "one")
+    for result in fleet.mount(EMBED, mount_path="/models/one", ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+        assert "undo_failed" not in result["details"]
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/models/one/weights.bin") == checksum(FILES[NANO])
+        leave(guest)
+    replaced = ["record", "bind_source", "verify_read_only", "release_source", "settle_record"]
+    assert actions(fleet.mount(EMBED, mount_path="/models/one", check=True)) == [replaced] * 2
+    assert actions(fleet.mount(EMBED, mount_path="/models/one")) == [replaced] * 2
+    assert actions(fleet.mount(EMBED, mount_path="/models/one")) == [[]] * 2
+    for name, guest in fleet.guests.items():
+        assert guest_checksum(guest, "/models/one/model.safetensors") == checksum(FILES[EMBED])
+        assert len(leftovers(guest, fleet.hosts[name])["binds"].splitlines()) == 2
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def test_center_that_moved_is_shown_without_the_guests_doing(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        use(guest, NANO)
+    for host in fleet.hosts.values():
+        publish(host, "/data/moved")
+    try:
+        fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": "file:///data/moved"})
+        assert [mounts[0]["layers"]["source"] for mounts in fleet.info().values()] == ["wrong"] * 2
+        healed = ["record", "bind_source", "verify_read_only", "settle_record", "retire_source"]
+        assert actions(fleet.mount(check=True)) == actions(fleet.mount()) == [healed] * 2
+        for name, guest in fleet.guests.items():
+            reads(guest, NANO)
+            binds = leftovers(guest, fleet.hosts[name])["binds"]
+            assert binds.count("/data/moved/llama-nano") == 1 and MODELS not in binds
+            leave(guest)
+    finally:
+        fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": f"file://{MODELS}"})
+    fleet.mount()
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_view_that_the_daemon_does_not_follow_is_plugged_again(fleet: Fleet) -> None:
+    fleet.mount()
+    for name, guest in fleet.guests.items():
+        source = guest.xml().find("devices/filesystem/source")
+        assert source is not None
+        fleet.hosts[name].run(["mount", "--make-private", source.get("dir", "")])
+    assert [mounts[0]["drift"] for mounts in fleet.info().values()] == [True] * 2
+    assert all("detach_live" in steps for steps in actions(fleet.mount()))
+    assert actions(fleet.mount()) == [[]] * 2
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def test_guest_that_mounts_the_view_by_itself(fleet: Fleet) -> None:
+    mounted = fleet.mount(guest="none")
+    for name, guest in fleet.guests.items():
+        guest.run(["sh", "-c", mounted[name]["mounts"][0]["mount_lines"]["command"]])
+        reads(guest, NANO)
+    # What comes later is there without anybody's doing.
+    assert (
+        actions(fleet.mount(EMBED, guest="none"))
+        == [["record", "bind_source", "verify_read_only", "settle_record"]] * 2
+    )
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+        guest.run(["umount", "/models"])
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def test_what_does_not_go_together(fleet: Fleet) -> None:
+    fleet.refuse(
+        ("invalid_input", {"mount_path": "/srv/elsewhere"}),
+        ("invalid_input", {"mount_path": "/models/.m"}),
+        ("invalid_input", {"tag": "mine"}),
+    )
+    fleet.mount()
+    calls = [
+        fleet.entry(transport="device"),
+        fleet.entry(EMBED, transport="device"),
+        fleet.entry(EMBED, guest="none"),
+        fleet.entry(EMBED, persistence="systemd"),
+        fleet.entry(EMBED, mount_path=f"/models/{NANO}/below"),
+    ]
+    expected = ["transport_conflict"] * 8 + ["duplicate_mount"] * 2
+    for results in fleet.ansible.each("vm_model_mount", calls).values():
+        assert [result.get("error_code") for result in results] == expected
+        assert not any(result["changed"] for result in results)
+    # Elsewhere a device of its own goes well beside the view.
+    fleet.mount(EMBED, transport="auto", mount_path="/srv/elsewhere")
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/srv/elsewhere/model.safetensors") == checksum(FILES[EMBED])
+    fleet.unmount(EMBED)
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_files_in_the_guest_are_not_hidden(fleet: Fleet) -> None:
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", "mkdir -p /models/empty && echo x > /models/notes"])
+    fleet.refuse(("mount_path_unusable", {}))
+    for guest in fleet.guests.values():
+        guest.run(["rm", "/models/notes"])
+    fleet.mount()
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_file_system_over_a_model_is_told(fleet: Fleet) -> None:
+    fleet.mount()
+    for guest in fleet.guests.values():
+        guest.run(["mount", "-t", "tmpfs", "cover", f"/models/{NANO}"])
+    assert [mounts[0]["status"] for mounts in fleet.info().values()] == ["MountFailed"] * 2
+    for result in fleet.mount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_path_in_use", False)
+    for guest in fleet.guests.values():
+        guest.run(["umount", f"/models/{NANO}"])
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_vms_see_their_own_view_and_nothing_above_it(fleet: Fleet, guests: Any) -> None:
+    other = Fleet(fleet.hosts, fleet.ansible, guests(), "view")
+    fleet.mount()
+    other.mount(EMBED)
+    for name, guest in fleet.guests.items():
+        reads(guest, NANO)
+        reads(other.guests[name], EMBED)
+        (bind,) = guest.run(["ls", "-A", "/models/.m"]).stdout.splitlines()
+        # What lies above is the guest's own, however it is asked for.
+        assert guest.run(["ls", f"/models/.m/{bind}/../../.."]).stdout == guest.run(["ls", "/"]).stdout
+        inside = guest.run(["sh", "-c", f"cd /models/.m/{bind} && ls ../../.."]).stdout
+        assert inside == guest.run(["ls", "/"]).stdout
+    fleet.unmount()
+    other.unmount(EMBED)
+    assert fleet.leftovers() == other.leftovers() == {}
