@@ -103,10 +103,10 @@ def bind(kept: _records.Record, path: str = "", options: t.Iterable[str] = READ_
     return Mount(zlib.crc32(source.encode()), 21, "0:41", root, source, frozenset(options), "", "xfs", "/dev/vdb")
 
 
-def view(vm: str = VM, options: t.Iterable[str] = READ_ONLY) -> Mount:
+def view(vm: str = VM, options: t.Iterable[str] = READ_ONLY, propagation: str = "shared:77") -> Mount:
     """The bind of a view's root, as the host's mount table shows it."""
     root = f"/modelfleet/views/{vm}"
-    return Mount(30, 21, "0:22", root, _views.source(vm), frozenset(options), "shared:77", "tmpfs", "tmpfs")
+    return Mount(30, 21, "0:22", root, _views.source(vm), frozenset(options), propagation, "tmpfs", "tmpfs")
 
 
 def served(*binds: Mount, since: float = 0.0) -> dict[str, _virtiofsd.Daemon]:

@@ -22,6 +22,7 @@ class MountTable:
         busy: mount points that are in use.
         broken: the number of the error with which nothing can be mounted.
         shared: whether the clones that were made hand on what is mounted in them.
+        private: mount points that do not hand on what is mounted in them.
         log: the mount points that were unmounted, and whether that was done lazily.
     """
 
@@ -31,6 +32,7 @@ class MountTable:
         self.busy = set()
         self.broken = 0
         self.shared = []
+        self.private = {"/"}
         self.log = []
         self._trees = {}
 
@@ -39,7 +41,7 @@ class MountTable:
         monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{directory}/run")
         monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{directory}/vms")
         monkeypatch.setattr(_mountinfo, "read", self.read)
-        for name in ("read_only_clone", "attach", "unmount"):
+        for name in ("read_only_clone", "share", "attach", "unmount"):
             monkeypatch.setattr(_mountapi, name, getattr(self, name))
         return self
 
@@ -50,13 +52,19 @@ class MountTable:
         return tree
 
     def read(self):
-        return [b.ROOT._replace(mount_point=point) for point in self.points]
+        return [
+            b.ROOT._replace(mount_point=point, propagation="" if point in self.private else "shared:77")
+            for point in self.points
+        ]
 
     def read_only_clone(self, directory, shared=False):
         self.shared.append(shared)
         clone = os.dup(directory)
         self._trees[clone] = os.readlink(f"/proc/self/fd/{directory}")
         return clone
+
+    def share(self, path):
+        self.private.remove(path)
 
     def attach(self, tree, path):
         os.fstat(tree)

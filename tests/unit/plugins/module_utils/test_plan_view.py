@@ -34,6 +34,9 @@ SOURCES = {
     "writable": [b.bind(R, options=b.READ_WRITE)],
     "another directory": [b.bind(R, "acme/guard-2.0")],
     "not in the daemon": [b.bind(R)],
+    "left over": [b.bind(R, "acme/guard-2.0"), b.bind(R, number=2)],
+    "not shown": [b.bind(R)],
+    "private view": [b.bind(R)],
     "no view": [],
 }
 DEVICES = {
@@ -59,16 +62,16 @@ RECORDS["half gone"] = b.record(WANTED, intent="unmounting")
 def states(persistent, record, bystander):
     """Every running VM, and its host, with these layers and all that the others can be."""
     for source, daemon, live, guest in itertools.product(SOURCES, DAEMONS, DEVICES, MOUNTS):
-        if guest == "covered" and not SOURCES[source]:
+        if guest == "covered" and source in ("missing", "not shown", "no view", "left over"):
             continue
         kept = (*[BYSTANDER] * bystander, *filter(None, [RECORDS[record]]))
-        root = [] if source == "no view" else [b.view()]
+        root = [b.view(propagation="" if source == "private view" else "shared:77")] * (source != "no view")
         binds = [*[b.bind(BYSTANDER)] * (bystander and bool(root)), *SOURCES[source]]
         serving = {}
         if daemon != "dead" and DEVICES[live] is not None and DEVICES[live].source == ROOT:
             shown = [mount for mount in binds if source != "not in the daemon" or mount not in SOURCES[source]]
             serving = b.served(*(root or [b.view()]), *shown)
-            serving[ROOT] = serving[ROOT]._replace(follows=daemon == "right")
+            serving[ROOT] = serving[ROOT]._replace(follows=daemon == "right" and source != "private view")
         vm = b.running(
             live=b.domain(*filter(None, [DEVICES[live]])),
             persistent=b.domain(*filter(None, [DEVICES[persistent]])),
@@ -77,7 +80,11 @@ def states(persistent, record, bystander):
             guest=(b.ROOT, *MOUNTS[guest]),
         )
         about = f"source {source}, daemon {daemon}, live {live}, guest {guest}"
-        yield about, b.host(*root, *binds, serving=serving), vm
+        host = b.host(*root, *binds, serving=serving)
+        if source == "not shown":
+            in_views = {uuid: path for uuid, path in host.in_views.items() if uuid != R.uuid}
+            host = dataclasses.replace(host, in_views=in_views)
+        yield about, host, vm
 
 
 def untouched(host, vm):
@@ -555,6 +562,24 @@ def test_a_view_without_records_goes_with_all_of_a_vm():
     assert after(on(R), vm, plans)[1].live.devices == ()
 
 
+# What a killed run left
+
+
+def test_what_a_killed_run_left_of_the_model_before_goes():
+    begun = b.record(WANTED, intent="mounting")
+    host, vm = b.host(b.bind(OLD), b.bind(R, number=2)), b.running(begun)
+    host, vm = after(host, vm, planned(host, vm, WANTED))
+    assert [mount.root for mount in host.mounts if simulator.is_of(mount, R)] == [b.bind(R).root]
+
+
+def test_what_a_killed_run_left_unshown_goes_when_the_model_is_bound_again():
+    half = b.record(WANTED, intent="unmounting")
+    shown = {BYSTANDER.uuid: b.bind(BYSTANDER).mount_point}
+    host, vm = b.host(b.bind(R), b.bind(BYSTANDER), in_views=shown), b.running(half, BYSTANDER)
+    host, vm = after(host, vm, planned(host, vm, WANTED))
+    assert len([mount for mount in host.mounts if simulator.is_of(mount, R)]) == 1
+
+
 # Defects that are known
 
 
@@ -583,23 +608,6 @@ def test_the_root_of_a_view_that_became_writable_is_made_again():
     host, vm = b.host(b.view(options=b.READ_WRITE), b.bind(R)), b.running(R)
     host, vm = after(host, vm, planned(host, vm, WANTED))
     assert "ro" in host.bind(ROOT).options
-
-
-@pytest.mark.xfail(strict=True, reason="a plan does not know of binds that no link leads to")
-def test_what_a_killed_run_left_of_the_model_before_goes():
-    begun = b.record(WANTED, intent="mounting")
-    host, vm = b.host(b.bind(OLD), b.bind(R, number=2)), b.running(begun)
-    host, vm = after(host, vm, planned(host, vm, WANTED))
-    assert [mount.root for mount in host.mounts if simulator.is_of(mount, R)] == [b.bind(R).root]
-
-
-@pytest.mark.xfail(strict=True, reason="a plan does not know of binds that no link leads to")
-def test_what_a_killed_run_left_unshown_goes_when_the_model_is_bound_again():
-    half = b.record(WANTED, intent="unmounting")
-    shown = {BYSTANDER.uuid: b.bind(BYSTANDER).mount_point}
-    host, vm = b.host(b.bind(R), b.bind(BYSTANDER), in_views=shown), b.running(half, BYSTANDER)
-    host, vm = after(host, vm, planned(host, vm, WANTED))
-    assert len([mount for mount in host.mounts if simulator.is_of(mount, R)]) == 1
 
 
 @pytest.mark.xfail(

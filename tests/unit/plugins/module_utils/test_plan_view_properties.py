@@ -63,20 +63,28 @@ def machines(draw):
             }
         )
     )
-    binds, shown, records, said = [], [], [], [state, guest, persistence, how]
+    binds, shown, records, hidden, said = [], [], [], set(), [state, guest, persistence, how]
     for model in draw(st.lists(st.sampled_from(MODELS), max_size=4, unique=True)):
         transport = draw(usually("view", "view", "device"))
         made_of = draw(usually(model, f"{model}-before"))
         wanted = entry(made_of, transport, model, model_path=made_of, guest=guest, persistence=persistence)
         intent, owner = draw(usually("settled", "mounting", "unmounting")), draw(usually("default", "ops"))
         kept = b.record(wanted, intent=intent, owner=owner)
-        bound = draw(usually("right", "missing", "writable", "other", "unseen")) if transport == "view" else "right"
+        bound = (
+            draw(usually("right", "missing", "writable", "other", "unseen", "left over", "not shown"))
+            if transport == "view"
+            else "right"
+        )
         said.append((made_of, kept.mount_path, intent, owner, bound))
         options = b.READ_WRITE if bound == "writable" else b.READ_ONLY
         if bound != "missing" and (how["view"] or transport == "device"):
-            binds.append(b.bind(kept, "other" if bound == "other" else made_of, options))
+            binds.append(b.bind(kept, "other" if bound in ("other", "left over") else made_of, options))
+            if bound == "left over":
+                shown.append(binds[-1])
+                binds.append(b.bind(kept, made_of, number=2))
             shown += binds[-1:] * (bound != "unseen")
         records.append(kept)
+        hidden.update([kept.uuid] if bound == "not shown" else [])
     in_view = [kept for kept in records if kept.in_view]
     if how["view"] and in_view:
         binds.insert(0, b.view())
@@ -120,6 +128,8 @@ def machines(draw):
         systemd=True if running else None,
     )
     host = b.host(*binds, models=models, serving=serving) if running else b.host(models=models)
+    in_views = {uuid: path for uuid, path in host.in_views.items() if uuid not in hidden}
+    host = dataclasses.replace(host, in_views=in_views)
     return Machine(host, vm, said)
 
 

@@ -82,6 +82,15 @@ def test_a_view_that_is_there_stays_as_it_is(opened, plain, bind):
     assert (found(plain), len(opened.points)) == (before, 3)
 
 
+def test_a_view_that_somebody_made_private_is_shared_again(opened, plain, bind):
+    bind()
+    before = found(plain)
+    opened.private.add(_views.source(b.VM))
+    _views.open_view(b.VM)
+    assert opened.private == {"/"}
+    assert (found(plain), len(opened.points)) == (before, 3)
+
+
 def test_a_view_that_was_lost_starts_without_what_it_showed(opened, plain, bind):
     bind()
     opened.points = ["/"]
@@ -148,6 +157,13 @@ def test_names_for_the_daemon_and_the_guest():
     name = f"{_identity.token(GUARD.uuid)}-1"
     assert _views.in_daemon(bound(GUARD)) == f"/.m/{name}"
     assert _views.in_guest(bound(GUARD)) == f"/models/.m/{name}"
+
+
+def test_binds_are_known_by_their_mount():
+    assert _views.bind_path(b.VM, GUARD.uuid, 7) == bound(GUARD, 7)
+    assert _views.of_mount(bound(GUARD, 7)) == _views.of_mount(bound(GUARD, 12)) != _views.of_mount(bound(OCR, 7))
+    for path in ("/", "/srv/a-1", _views.source(b.VM), f"{_views.source(b.VM)}/.m"):
+        assert _views.of_mount(path) == path
 
 
 def test_another_model_takes_the_place_while_the_first_stays_bound(opened, plain, bind):
@@ -338,6 +354,9 @@ def test_a_file_is_never_removed(place, opened, plain, bind):
     with pytest.raises(OSError):
         _views.close_view(b.VM)
     assert (plain / place).read_text() == "weights"
+    # The next run finds that there is something left to do.
+    assert opened.points == ["/", _views.source(b.VM)]
+    opened.points = ["/"]
     with pytest.raises(OSError):
         _views.open_view(b.VM)
     assert (plain / place).read_text() == "weights"
