@@ -286,3 +286,40 @@ def test_the_device_of_a_view_is_plugged_again_for_all_of_its_models(monkeypatch
     world.state.guest.clear()
     assert world.apply(planned(world, [WANTED, NEXT], [])).failure is None
     assert world.log == ["write_records", "attach live", "verify", "mount /models", "write_records"]
+
+
+# The one unit of a view
+
+LASTING = [b.viewed(persistence="systemd"), b.second(transport="view", mount_path=OTHER_PATH, persistence="systemd")]
+
+
+def test_the_unit_of_a_view_is_put_back_when_the_last_model_stays(monkeypatch):
+    world = ViewWorld(b.record(LASTING[0])).install(monkeypatch)
+    before = world.snapshot()
+    plans = planned(world, [], LASTING[:1])
+    world.fails = {3: "libvirt_error"}
+    problem = failing(world, plans)
+    assert world.log[1:4] == ["remove unit /models", "unmount /models", "detach live"]
+    assert problem.details["undone"] == ["detach_live", "unmount_in_guest", "remove_guest_unit", "record"]
+    assert world.snapshot() == before
+
+
+def test_the_first_model_of_a_view_that_fails_leaves_no_unit(monkeypatch):
+    world = ViewWorld().install(monkeypatch)
+    world.state.units = {"/models": None}
+    plans = planned(world, LASTING[:1], [])
+    world.fails = {8: "libvirt_error"}
+    assert failing(world, plans).details["failed_step"] == "settle_record"
+    assert world.log[7] == "write unit /models"
+    assert world.state.units == {}
+
+
+@pytest.mark.xfail(strict=True, reason="the unit is taken for that of the model that joins, which had none before")
+def test_a_model_that_fails_to_join_leaves_the_others_their_unit(monkeypatch):
+    world = ViewWorld(b.record(LASTING[1])).install(monkeypatch)
+    world.state.units["/models"] += "# edited\n"
+    plans = planned(world, LASTING[:1], [])
+    world.fails = {5: "libvirt_error"}
+    assert failing(world, plans).details["failed_step"] == "settle_record"
+    assert world.log[4] == "write unit /models"
+    assert "/models" in world.state.units

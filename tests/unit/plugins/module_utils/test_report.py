@@ -10,7 +10,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _report, _steps
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _mount_lines, _report, _steps
 from ansible_collections.modelfleet.kvm.plugins.module_utils._converge import Outcome
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.module_utils._layers import Layers
@@ -180,3 +180,40 @@ DUE = "not due"
 )
 def test_the_status_is_derived_from_intent_and_truth(intent, layers, expected):
     assert _report.status(b.record(intent=intent), Layers(*layers)) == expected
+
+
+# Models in a view
+
+BY_ITSELF = {"guest": "none", "persistence": "none", "transport": "view"}
+LASTING = {"persistence": "systemd", "transport": "view"}
+
+
+def reported(plan, state="running"):
+    (mount,) = _report.mounts([Outcome(plan, plan.after, bool(plan.steps), None, state)])
+    return mount
+
+
+def test_a_guest_that_mounts_a_view_by_itself_is_told_how():
+    mount = reported(b.present(b.host(), b.running(guest=None), b.viewed(**BY_ITSELF)))
+    assert (mount["tag"], mount["mount_path"]) == ("modelfleet", "/models/guard")
+    assert mount["mount_lines"] == _mount_lines.mount_lines("modelfleet", "/models")
+    assert mount["due"] == ["the guest mounts it by itself, see mount_lines"]
+
+
+@pytest.mark.xfail(strict=True, reason="a model that joins is told of as the first of a view")
+def test_nothing_is_due_when_a_model_joins_what_the_guest_has_mounted_by_itself():
+    other = b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))
+    plan = b.present(b.host(b.bind(other)), b.running(other, guest=None), b.viewed(**BY_ITSELF))
+    assert plan.error is None and reported(plan)["due"] == []
+
+
+@pytest.mark.xfail(strict=True, reason="the device of the view stays, and so does its unit")
+def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():
+    kept = [b.record(b.viewed(**LASTING)), b.record(b.second(mount_path="/models/ocr", **LASTING))]
+    (plan,) = b.absent(b.host(), b.shut_off(*kept), b.viewed(**LASTING))
+    assert plan.error is None and reported(plan, "shutoff")["due"] == []
+
+
+def test_the_unit_of_a_view_that_is_empty_is_left_in_a_guest_that_is_shut_off():
+    (plan,) = b.absent(b.host(), b.shut_off(b.record(b.viewed(**LASTING))), b.viewed(**LASTING))
+    assert "mount unit of /models," in reported(plan, "shutoff")["due"][0]

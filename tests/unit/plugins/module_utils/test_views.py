@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -387,3 +388,12 @@ def test_what_is_mounted_beside_a_view_is_in_nobodys_way(opened, plain):
     opened.points.append(f"{plain}-other/x")
     _views.close_view(b.VM)
     assert not plain.exists()
+
+
+@pytest.mark.xfail(strict=True, reason="a link is followed to where another model is bound")
+def test_a_path_below_a_link_does_not_lead_through_it(opened, plain, bind):
+    bind(GUARD, "/models/org")
+    with contextlib.suppress(OSError):
+        bind(OCR)
+    _views.unbind(bound(GUARD))
+    assert not (plain / ".m" / os.path.basename(bound(GUARD))).exists()
