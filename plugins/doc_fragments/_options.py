@@ -72,8 +72,8 @@ options:
       - V(view) shows it in the view of the VM, one device for any number of models, which the guest mounts once at
         C(/models). O(mount_path) must be below that. A model that joins a view takes no port and needs nothing of the
         guest. Needs Linux 5.10 in the guest.
-      - V(auto) leaves what is mounted as it is. A new model joins the view of a VM that has one, where O(mount_path) and
-        O(tag) allow that, and gets a device of its own otherwise.
+      - V(auto) leaves what is mounted as it is. A new model joins the view of a VM that has one, where O(mount_path)
+        and O(tag) allow that, and gets a device of its own otherwise.
       - All models of a view have the same O(guest) and O(persistence), as they are mounted together.
     type: str
     choices: [auto, device, view]

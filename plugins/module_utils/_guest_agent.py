@@ -21,6 +21,8 @@ import typing as t
 from ._errors import ModelfleetError
 
 _READ = 256 << 10
+# No command of a guest ends sooner.
+_SHORTEST = 0.01
 _OUTPUT_SHOWN = 500
 # What libvirt passes on of an agent that was told not to do something, or that is too old to know it.
 _BLOCKED = re.compile(r"\bhas been disabled\b|\bhas not been found\b|\bis not allowed\b")
@@ -96,8 +98,10 @@ class Agent:
 
     def _finish(self, pid: int, command: t.Sequence[str], code: str = "agent_command_failed") -> Done:
         end = time.monotonic() + self.deadline
-        wait = 0.01
+        wait = _SHORTEST
         while True:
+            # Every question takes something from the guest that it could spend on the command.
+            time.sleep(wait)
             status = self.ask("guest-exec-status", {"pid": pid}, end)
             if status.get("exited"):
                 break
@@ -108,7 +112,6 @@ class Agent:
                     f"VM {self.name}: '{' '.join(command)}' did not end in {self.deadline:.0f} s in the guest",
                     vm=self.name,
                 )
-            time.sleep(wait)
             wait = min(wait * 2, 0.2)
         return self._done(status)
 

@@ -87,6 +87,8 @@ def bind_empty(target: str) -> None:
 
 def unbind(target: str) -> None:
     """Unmount whatever is at a source path and remove the directory, and the VM's when it was the last."""
+    if not os.path.lexists(target):
+        return
     for _mount in _mountinfo.stack(_mountinfo.read(), target):
         try:
             _mountapi.unmount(target)

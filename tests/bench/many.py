@@ -86,8 +86,8 @@ class Many:
         ports = len(self._guest.xml().findall("devices/filesystem"))
         processes, memory = self._daemons()
         self._run(transport, names, state="absent")
-        medians = map(statistics.median, (runs, nothings, reads))
-        return Cost(transport, len(names), *medians, processes, memory, ports, whole)
+        run, nothing, read = map(statistics.median, (runs, nothings, reads))
+        return Cost(transport, len(names), run, nothing, read, processes, memory, ports, whole)
 
     def _run(self, transport: str, names: Sequence[str], state: str = "present") -> float:
         mounts: list[dict[str, Any]] = [

@@ -74,6 +74,9 @@ def gone(engine: Engine, guest: Guest) -> None:
 
 @BOTH
 def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any, transport: str) -> None:
+    # The view has one device for both models.
+    few = 6 if transport == "view" else 8
+
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         effects = 1
         while engine.killed(wanted(guest, transport), effects):
@@ -82,7 +85,7 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
                 mounted(engine, guest, transport)
             gone(engine, guest)
             effects += 1
-        assert effects > 8
+        assert effects > few
         mounted(engine, guest, transport)
         effects = 1
         while engine.killed([{"vm": guest.name}], effects, state="absent"):
@@ -90,7 +93,7 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
                 gone(engine, guest)
             mounted(engine, guest, transport)
             effects += 1
-        assert effects > 8
+        assert effects > few
         gone(engine, guest)
 
     at_once(kill_everywhere)

@@ -25,6 +25,18 @@ ATTACKS = {
     "change owner": f"chown 1:1 {PATH}/config.json",
     "change time": f"touch {PATH}/config.json",
 }
+# On the view itself, and where its models are bound; in a guest without a view there is nothing of that.
+VIEW_ATTACKS = (
+    "test -L /models/llama-nano && echo x > new",
+    "test -L /models/llama-nano && mkdir new",
+    "test -L /models/llama-nano && mknod sda b 8 0",
+    "test -L /models/llama-nano && ln -s / new",
+    "rm /models/llama-nano",
+    "mv /models/llama-nano /models/other",
+    "ln -sfn / /models/llama-nano && test -e /models/llama-nano/etc",
+    "rmdir /models/.m/*",
+    "mv /models/.m /models/other",
+)
 
 
 def listing(fleet: Fleet, host: str) -> str:
@@ -44,12 +56,14 @@ def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
         mounted = "/models" if in_view else PATH
         guest.run(["mount", "-o", "remount,rw", mounted])
         tag = guest.run(["sh", "-c", f"grep ' {mounted} ' /proc/mounts"]).stdout.split(" ", 1)[0]
-        guest.run(["mkdir", "/mnt/second"])
+        guest.run(["mkdir", "-p", "/mnt/second"])
         guest.run(["mount", "-t", "virtiofs", "-o", "rw", tag, "/mnt/second"])
-        for place in (PATH, "/mnt/second/llama-nano", "/models", "/models/.m") if in_view else (PATH, "/mnt/second"):
-            for what, command in ATTACKS.items():
-                done = guest.run(["sh", "-c", command.replace(PATH, place)], check=False)
-                assert done.returncode != 0, f"{host}: {what} at {place} succeeded"
+        second = "/mnt/second/llama-nano" if in_view else "/mnt/second"
+        attacks = [command.replace(PATH, place) for place in (PATH, second) for command in ATTACKS.values()]
+        attacks += [f"cd {place} && {command}" for place in ("/models", "/models/.m") for command in VIEW_ATTACKS]
+        for command in attacks:
+            done = guest.run(["sh", "-c", command], check=False)
+            assert done.returncode != 0, f"{host}: {command} succeeded"
         assert listing(fleet, host) == before
         guest.run(["umount", "/mnt/second"])
     fleet.unmount()
