@@ -197,9 +197,10 @@ class Guest:
         Raises:
             ModelfleetError: C(agent_unavailable), C(agent_restricted), C(agent_command_failed).
         """
-        # It fails where there is no such mount. What holds the model is in the way of the host, and shows there.
+        # Neither has to succeed: what still holds the model is in the way of the host, and shows there. The first does
+        # nothing in a guest that is not told of file systems below the view, the second has it forget names.
         self._agent.run(["umount", bind])
-        self.remount_read_only(view)
+        self._agent.run(_remount_command(view))
 
     def users(self, path: str) -> list[_guest_users.Process]:
         """The processes that use something below a path, as far as they can be found."""
@@ -215,8 +216,7 @@ class Guest:
         Raises:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        command = ["mount", "-o", ",".join(("remount", *OPTIONS)), path]
-        self._agent.require(command, "guest_mount_failed", f"{path} cannot be remounted read-only")
+        self._agent.require(_remount_command(path), "guest_mount_failed", f"{path} cannot be remounted read-only")
 
     def unmount(self, mounted: t.Sequence[tuple[str, str]], force: bool = False) -> None:
         """Unmount tags from paths; all of them or none.
@@ -303,6 +303,10 @@ class Guest:
     def remove_unit(self, uuid: str, path: str) -> bool:
         """Undo write_unit; see _guest_unit.remove."""
         return _guest_unit.remove(self._agent, uuid, path)
+
+
+def _remount_command(path: str) -> list[str]:
+    return ["mount", "-o", ",".join(("remount", *OPTIONS)), path]
 
 
 def is_mounted(mount: t.Optional[_mountinfo.Mount], tag: str) -> bool:
