@@ -76,7 +76,10 @@ def release(vm: str) -> None:
     """Unmount and remove every source of a VM."""
     root = f"{_sources.VMS_DIRECTORY}/{vm}"
     if os.path.isdir(_views.source(vm)):
-        _views.close_view(vm)
+        try:
+            _views.close_view(vm)
+        except OSError as problem:
+            _log(f"{vm}: {problem}")
     names = set(os.listdir(root)) if os.path.isdir(root) else set()
     for name in names:
         _sources.unbind(f"{root}/{name}")

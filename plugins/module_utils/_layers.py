@@ -67,7 +67,7 @@ def _is_shown(
 ) -> bool:
     """Whether a bind in a view is seen by the virtiofsd of that, as far as there is one, and the next will be too."""
     view = host.bind(device_source(record))
-    if view is None or "shared:" not in view.propagation:
+    if view is None or not _sources.enforced(view) or "shared:" not in view.propagation:
         return False
     daemon = host.serving.get(device_source(record))
     return daemon is None or _device(live, record) != RIGHT or daemon.below.get(_views.in_daemon(path)) == bind.shows

@@ -31,6 +31,7 @@ _MS_SHARED = 1 << 20
 _MOUNT_ATTR_RDONLY = 0x01
 _MOUNT_ATTR_NOSUID = 0x02
 _MOUNT_ATTR_NODEV = 0x04
+_READ_ONLY = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _MNT_DETACH = 2
@@ -81,34 +82,31 @@ def read_only_clone(directory: int, shared: bool = False) -> int:
         _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH,
         name="open_tree",
     )
-    attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
     try:
-        _set_attributes(tree, _MountAttr(attributes, 0, _MS_PRIVATE, 0))
+        _set_attributes(tree, "", _MountAttr(_READ_ONLY, 0, _MS_PRIVATE, 0))
         if shared:
-            _set_attributes(tree, _MountAttr(0, 0, _MS_SHARED, 0))
+            _set_attributes(tree, "", _MountAttr(0, 0, _MS_SHARED, 0))
     except OSError:
         os.close(tree)
         raise
     return tree
 
 
-def _set_attributes(tree: int, attributes: _MountAttr) -> None:
+def restore(path: str) -> None:
+    """Make the mount at a path again what a shared C(read_only_clone) is."""
+    _set_attributes(_AT_FDCWD, path, _MountAttr(_READ_ONLY, 0, _MS_SHARED, 0))
+
+
+def _set_attributes(directory: int, path: str, attributes: _MountAttr) -> None:
     _call(
         _SYS_MOUNT_SETATTR,
-        tree,
-        ctypes.c_char_p(b""),
+        directory,
+        ctypes.c_char_p(os.fsencode(path)),
         _AT_EMPTY_PATH,
         ctypes.byref(attributes),
         ctypes.sizeof(attributes),
-        name="mount_setattr",
+        name=path or "mount_setattr",
     )
-
-
-def share(path: str) -> None:
-    """Hand what is mounted in the mount at a path from now on to its copies in other mount name spaces."""
-    if _libc.mount(None, os.fsencode(path), None, ctypes.c_ulong(_MS_SHARED), None) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
 
 
 def attach(tree: int, path: str) -> None:

@@ -221,6 +221,7 @@ def _present(
     before = vm.records.get(wanted.uuid(vm.uuid))
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, staying)
+    _refusals.refuse_nesting(vm, after)
     _refusals.refuse_conversion(vm, before, after)
     found = layers(host, vm, after)
     _refusals.refuse_foreign(host, vm, before, after, found)
@@ -323,6 +324,8 @@ def _absent(
         _refusals.require_guest(vm)
     steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
     if not device_goes:
+        if not terms.force:
+            _refusals.refuse_covered(host, vm, record)
         released = [Step(RELEASE, dataclasses.replace(record, intent=_records.UNMOUNTING))] if vm.live else []
         return dataclasses.replace(empty, layers=found, steps=(*steps, *released, Step(FORGET, record)))
     if not terms.force:

@@ -46,6 +46,31 @@ def refuse_collision(vm: VmView, after: _records.Record, staying: t.Iterable[_re
         raise ModelfleetError("duplicate_mount", f"VM {vm.name}: {problem}", vm=vm.name, mount_path=record.mount_path)
 
 
+def refuse_nesting(vm: VmView, after: _records.Record) -> None:
+    """Refuse a path of a view that lies in that of another model there, or around it, also when that one goes."""
+    for record in vm.records.values():
+        nested = record.uuid != after.uuid and _input.overlaps(record.mount_path, after.mount_path)
+        if record.in_view and after.in_view and nested:
+            raise ModelfleetError(
+                "duplicate_mount",
+                f"VM {vm.name}: {after.mount_path} and {record.mount_path}, which is in the view, lie in one another",
+                vm=vm.name,
+                mount_path=record.mount_path,
+            )
+
+
+def refuse_covered(host: HostView, vm: VmView, record: _records.Record) -> None:
+    """Refuse to take a model out of a view over which somebody in the guest has mounted something."""
+    over = covered(host, vm, record)
+    if over:
+        raise ModelfleetError(
+            "mount_busy",
+            f"VM {vm.name}: {_input.show(over.fstype)} is mounted over {record.mount_path} in the guest",
+            vm=vm.name,
+            mount_path=record.mount_path,
+        )
+
+
 def refuse_foreign(
     host: HostView, vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers
 ) -> None:
@@ -80,8 +105,9 @@ def refuse_foreign(
             vm=vm.name,
             mount_path=after.mount_path,
         )
-    if found.guest == FOREIGN and (after.in_view or not tag_mounted(vm, before or after)):
-        mount = covered(host, vm, after) or _mountinfo.visible(list(vm.guest or ()), after.device_path)
+    over = covered(host, vm, after) if after.in_view else None
+    if over or (found.guest == FOREIGN and not tag_mounted(vm, before or after)):
+        mount = over or _mountinfo.visible(list(vm.guest or ()), after.device_path)
         what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
         raise ModelfleetError(
             "mount_path_in_use",

@@ -79,14 +79,16 @@ def _due(outcome: Outcome) -> list[str]:
         code = outcome.error.code
         return ["stop the VM and start it again"] if code in _errors.HEALED_BY_RESTART else []
     if plan.after is not None and plan.after.guest != AGENT:
-        return ["the guest mounts it by itself, see mount_lines"] if plan.steps and not plan.before else []
+        plugged = any(action in _steps.ATTACHES for action in plan.actions)
+        return ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []
     if outcome.vm_state != "shutoff":
         return []
     if plan.after is not None:
         if plan.after.persistence == SYSTEMD:
             return ["start the VM; its guest mounts the model when it boots"]
         return ["start the VM and run again, to mount the model in its guest"]
-    if plan.before is not None and plan.before.persistence == SYSTEMD:
+    device_goes = plan.before is not None and (not plan.before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
+    if plan.before is not None and device_goes and plan.before.persistence == SYSTEMD:
         return [f"the guest keeps its mount unit of {plan.before.device_path}, which does nothing without the device"]
     return []
 

@@ -87,7 +87,11 @@ def bind_empty(target: str) -> None:
 
 def unbind(target: str) -> None:
     """Unmount whatever is at a source path and remove the directory, and the VM's when it was the last."""
-    if not os.path.lexists(target):
+    try:
+        # Nothing asks what is bound there: its storage may be dead.
+        if os.path.basename(target) not in os.listdir(os.path.dirname(target)):
+            return
+    except FileNotFoundError:
         return
     for _mount in _mountinfo.stack(_mountinfo.read(), target):
         try:

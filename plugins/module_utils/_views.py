@@ -65,11 +65,11 @@ def in_guest(bind: str) -> str:
 
 
 def open_view(vm: str) -> None:
-    """Have the view of a VM bound and shared, with no model in it when it was not there."""
+    """Have the view of a VM bound, read-only and shared, with no model in it when it was not there."""
     view = _mountinfo.visible(_mountinfo.read(), source(vm))
     if view is not None:
-        if "shared:" not in view.propagation:
-            _mountapi.share(source(vm))
+        if not _sources.enforced(view) or "shared:" not in view.propagation:
+            _mountapi.restore(source(vm))
         return
     _remove_plain(vm)
     os.makedirs(os.path.join(_plain(vm), _BINDS), 0o755, exist_ok=True)
@@ -110,12 +110,22 @@ def show(vm: str, mount_path: str, bind: str) -> None:
     """Have a mount path of the view lead to a bind, in the place of what it led to."""
     below = _below(mount_path)
     link = os.path.join(_plain(vm), below)
-    os.makedirs(os.path.dirname(link), 0o755, exist_ok=True)
+    _make_directories(_plain(vm), os.path.dirname(below))
     temporary = os.path.join(_plain(vm), f".{_identity.token(_identity.mount_uuid(vm, mount_path))}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     os.symlink("../" * below.count("/") + f"{_BINDS}/{os.path.basename(bind)}", temporary)
     os.rename(temporary, link)
+
+
+def _make_directories(root: str, below: str) -> None:
+    """Make directories below a root; what is a link is not followed to where another model is bound."""
+    for part in below.split("/") if below else ():
+        root = os.path.join(root, part)
+        if os.path.islink(root):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(root, 0o755)
 
 
 def hide(vm: str, mount_path: str) -> None:
@@ -170,8 +180,10 @@ def close_view(vm: str) -> None:
     for mount in reversed([mount for mount in _mountinfo.read() if mount.mount_point.startswith(below)]):
         _mountapi.unmount(mount.mount_point, lazy=True)
     # The bind goes last: as long as it is there, the next run finds that there is something left to do.
-    _remove_plain(vm)
-    _sources.unbind(source(vm))
+    try:
+        _remove_plain(vm)
+    finally:
+        _sources.unbind(source(vm))
 
 
 def _remove_plain(vm: str) -> None:

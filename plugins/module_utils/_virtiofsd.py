@@ -98,7 +98,9 @@ def _daemon(mounts: list[_mountinfo.Mount], since: float) -> Daemon:
     if root is None:
         return Daemon(frozenset(), since)
     shows = {root.shows} if "ro" in root.options else set()
-    below = {mount.mount_point: mount.shows for mount in mounts if mount != root and "ro" in mount.options}
+    # Of several over one another the last is seen.
+    seen = {mount.mount_point: mount for mount in mounts if mount != root}
+    below = {path: mount.shows for path, mount in seen.items() if "ro" in mount.options}
     return Daemon(frozenset(shows), since, below, "master:" in root.propagation)
 
 

@@ -314,7 +314,6 @@ def test_the_first_model_of_a_view_that_fails_leaves_no_unit(monkeypatch):
     assert world.state.units == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the unit is taken for that of the model that joins, which had none before")
 def test_a_model_that_fails_to_join_leaves_the_others_their_unit(monkeypatch):
     world = ViewWorld(b.record(LASTING[1])).install(monkeypatch)
     world.state.units["/models"] += "# edited\n"

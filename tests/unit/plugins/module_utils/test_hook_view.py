@@ -173,7 +173,6 @@ def test_a_vm_that_stopped_without_a_view_needs_none(table, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a view that cannot be removed keeps the other sources from being removed")
 def test_a_view_that_cannot_be_removed_does_not_stop_the_others(table, tmp_path):
     _hook.prepare(domain(R, BESIDE), b.VM)
     (tmp_path / "run" / b.VM / "weights.bin").write_text("weights")
@@ -182,9 +181,6 @@ def test_a_view_that_cannot_be_removed_does_not_stop_the_others(table, tmp_path)
     assert table.points == ["/", b.CENTER.mount_point]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what cannot be looked at is taken for what is not there; on NFS the look may hang"
-)
 def test_a_source_whose_storage_is_dead_is_removed_without_a_look_at_it(table, monkeypatch):
     lstat = os.lstat
 

@@ -583,14 +583,12 @@ def test_what_a_killed_run_left_unshown_goes_when_the_model_is_bound_again():
 # Defects that are known
 
 
-@pytest.mark.xfail(strict=True, reason="the step unmounts in the guest whatever stands where the model was bound")
 def test_taking_a_model_away_leaves_what_the_guest_has_mounted_over_it():
     over = _views.in_guest(b.bind(R).mount_point)
     vm = b.running(R, BYSTANDER, guest=(b.ROOT, b.in_guest(R), COVER._replace(mount_point=over)))
     assert codes(planned(on(R, BYSTANDER), vm, WANTED, present=False)) == ["mount_busy"]
 
 
-@pytest.mark.xfail(strict=True, reason="what is listed is bound before what goes has left its path")
 @pytest.mark.parametrize(("before", "wanted"), [("/models/a", "/models/a/b"), ("/models/a/b", "/models/a")])
 def test_a_model_takes_the_place_above_or_below_one_that_goes(before, wanted):
     kept = b.record(dataclasses.replace(NEXT, mount_path=before))
@@ -603,16 +601,12 @@ def test_a_model_takes_the_place_above_or_below_one_that_goes(before, wanted):
         assert told(planned(host, vm, mount, **PURGE)) == [("listed", wanted, [])]
 
 
-@pytest.mark.xfail(strict=True, reason="nobody looks at the options of the root of a view")
 def test_the_root_of_a_view_that_became_writable_is_made_again():
     host, vm = b.host(b.view(options=b.READ_WRITE), b.bind(R)), b.running(R)
     host, vm = after(host, vm, planned(host, vm, WANTED))
     assert "ro" in host.bind(ROOT).options
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a mount of ours under an edited tag is taken for somebody else's in a view only"
-)
 def test_a_view_that_is_mounted_under_the_tag_of_an_edited_device_is_mounted_again():
     edited = b.device(R, tag="before")
     vm = b.running(R, live=b.domain(edited), guest=(b.ROOT, b.in_guest(R, source="before")))

@@ -200,14 +200,12 @@ def test_a_guest_that_mounts_a_view_by_itself_is_told_how():
     assert mount["due"] == ["the guest mounts it by itself, see mount_lines"]
 
 
-@pytest.mark.xfail(strict=True, reason="a model that joins is told of as the first of a view")
 def test_nothing_is_due_when_a_model_joins_what_the_guest_has_mounted_by_itself():
     other = b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))
     plan = b.present(b.host(b.bind(other)), b.running(other, guest=None), b.viewed(**BY_ITSELF))
     assert plan.error is None and reported(plan)["due"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="the device of the view stays, and so does its unit")
 def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():
     kept = [b.record(b.viewed(**LASTING)), b.record(b.second(mount_path="/models/ocr", **LASTING))]
     (plan,) = b.absent(b.host(), b.shut_off(*kept), b.viewed(**LASTING))

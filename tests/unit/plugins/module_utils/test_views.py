@@ -390,7 +390,6 @@ def test_what_is_mounted_beside_a_view_is_in_nobodys_way(opened, plain):
     assert not plain.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a link is followed to where another model is bound")
 def test_a_path_below_a_link_does_not_lead_through_it(opened, plain, bind):
     bind(GUARD, "/models/org")
     with contextlib.suppress(OSError):
