@@ -5,9 +5,9 @@
 """Views: the directory of read-only binds that a VM's one device shows, any number of models in it.
 
 What virtiofsd is given is a read-only bind of a plain directory that only the host writes to. A model is bound in it,
-under C(.m), and reached by a symbolic link, which is switched by rename(2), so that there is no moment without it. A
-bind has a fresh name each time: a guest that still knows an old name would for a moment mix both up. As the view is a
-shared mount, what is bound in it is seen by a virtiofsd that runs already.
+under C(.m), and reached by a symbolic link, which is switched by rename(2), so that there is no moment without it. What
+takes the place of a bind has a name of its own: a guest that still knows the old one would for a moment mix both up. As
+the view is a shared mount, what is bound in it is seen by a virtiofsd that runs already.
 
 This module util is private to the collection.
 """

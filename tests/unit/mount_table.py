@@ -41,7 +41,7 @@ class MountTable:
         monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{directory}/run")
         monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{directory}/vms")
         monkeypatch.setattr(_mountinfo, "read", self.read)
-        for name in ("read_only_clone", "share", "attach", "unmount"):
+        for name in ("read_only_clone", "restore", "attach", "unmount"):
             monkeypatch.setattr(_mountapi, name, getattr(self, name))
         return self
 
@@ -53,7 +53,11 @@ class MountTable:
 
     def read(self):
         return [
-            b.ROOT._replace(mount_point=point, propagation="" if point in self.private else "shared:77")
+            b.ROOT._replace(
+                mount_point=point,
+                propagation="" if point in self.private else "shared:77",
+                options=b.ROOT.options if point == "/" else b.READ_ONLY,
+            )
             for point in self.points
         ]
 
@@ -63,7 +67,7 @@ class MountTable:
         self._trees[clone] = os.readlink(f"/proc/self/fd/{directory}")
         return clone
 
-    def share(self, path):
+    def restore(self, path):
         self.private.remove(path)
 
     def attach(self, tree, path):

@@ -116,9 +116,10 @@ def _in_view(host, vm, record):
     root = _views.source(vm.uuid)
     if host.bind(root) is None:
         host = dataclasses.replace(host, mounts=(*host.mounts, view(vm.uuid)), in_views={})
-    # Sharing it again makes no daemon follow that did not.
-    shared = [mount._replace(propagation="shared:77") if mount.mount_point == root else mount for mount in host.mounts]
-    host = dataclasses.replace(host, mounts=tuple(shared))
+    # Restoring it makes no daemon follow that did not.
+    restored = {"propagation": "shared:77", "options": READ_ONLY}
+    mounts = [mount._replace(**restored) if mount.mount_point == root else mount for mount in host.mounts]
+    host = dataclasses.replace(host, mounts=tuple(mounts))
     for uuid in host.in_views:
         other = vm.records.get(uuid)
         inside = uuid != record.uuid and other and _input.overlaps(other.mount_path, record.mount_path)
