@@ -70,32 +70,45 @@ def plan_vm(
 
     An entry with C(state=absent) may mean several mounts, or none.
     """
+    wanted = [mount for _index, mount in entries]
+    why = origins(vm, wanted, terms)
+
+    def records(origin: t.Optional[str]) -> list[_records.Record]:
+        return [record for record in _by_path(vm) if why.get(record.uuid) == origin]
+
     plans: dict[int, list[MountPlan]] = {}
-    claimed = {mount.uuid(vm.uuid) for _index, mount in entries} if terms.present else set()
-    going = [
-        record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
-    ]
-    claimed.update(record.uuid for record in going)
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in going]
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED) for record in records(PURGED)]
     # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
-    kept = {plan.before.uuid for plan in unasked if plan.before and plan.error}
-    staying = [record for record in _by_path(vm) if record.uuid not in claimed or record.uuid in kept]
-    if terms.present:
-        for index, mount in entries:
+    kept = [plan.before for plan in unasked if plan.before and plan.error]
+    staying = [*records(None), *records(INTERRUPTED), *kept]
+    listed = records(LISTED)
+    for index, mount in entries:
+        if terms.present:
             plans[index] = [plan_present(host, vm, mount, staying, terms)]
-    else:
-        for index, mount in entries:
-            meant = [record for record in _by_path(vm) if mount.matches(record) and record.uuid not in claimed]
-            claimed.update(record.uuid for record in meant)
+        else:
+            meant = [record for record in listed if mount.matches(record)]
+            listed = [record for record in listed if record not in meant]
             plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    for record in _by_path(vm):
-        if record.uuid not in claimed and record.intent != _records.SETTLED:
-            unasked.append(_carry_on(host, vm, record, terms))
-    if strays_go([mount for _index, mount in entries], terms):
-        known = {_identity.alias(uuid) for uuid in claimed}
-        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
+    unasked += [_carry_on(host, vm, record, terms) for record in records(INTERRUPTED)]
+    if strays_go(wanted, terms):
+        coming = {_identity.alias(mount.uuid(vm.uuid)) for mount in wanted} if terms.present else set()
+        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
+
+
+def origins(vm: VmView, wanted: t.Sequence[Wanted], terms: Terms) -> dict[str, str]:
+    """Why a run may change a record, by its UUID; the records that it leaves alone are not in it."""
+    claimed = {mount.uuid(vm.uuid) for mount in wanted} if terms.present else set()
+    found = {}
+    for record in vm.records.values():
+        if record.uuid in claimed or (not terms.present and any(mount.matches(record) for mount in wanted)):
+            found[record.uuid] = LISTED
+        elif terms.purge and record.owner == terms.owner:
+            found[record.uuid] = PURGED
+        elif record.intent != _records.SETTLED:
+            found[record.uuid] = INTERRUPTED
+    return found
 
 
 def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
