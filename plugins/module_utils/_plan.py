@@ -15,7 +15,19 @@ import typing as t
 
 from . import _devices, _identity, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
-from ._layers import MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers, guest_mount, guest_unit, keeps_unit, layers
+from ._layers import (
+    FOREIGN,
+    MISSING,
+    NOT_DUE,
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+    Layers,
+    guest_mount,
+    guest_unit,
+    keeps_unit,
+    layers,
+)
 from ._observed import HostView, ModelKey, VmView
 from ._steps import (
     ATTACH,
@@ -81,16 +93,20 @@ def plan_vm(
     # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
     kept = [plan.before for plan in unasked if plan.before and plan.error]
     staying = [*records(None), *records(INTERRUPTED), *kept]
+    tags = {record.alias: "" for record in records(PURGED) if record not in kept}
+    if terms.present:
+        tags.update({_identity.alias(mount.uuid(vm.uuid)): mount.device_tag(vm.uuid) for mount in wanted})
+    others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)
     for index, mount in entries:
         if terms.present:
-            plans[index] = [plan_present(host, vm, mount, staying, terms)]
+            plans[index] = [plan_present(host, vm, mount, others, terms)]
         else:
             meant = [record for record in listed if mount.matches(record)]
             listed = [record for record in listed if record not in meant]
             plans[index] = [plan_absent(host, vm, mount, record, terms) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    unasked += [_carry_on(host, vm, record, terms) for record in records(INTERRUPTED)]
+    unasked += [_carry_on(host, vm, record, others, terms) for record in records(INTERRUPTED)]
     if strays_go(wanted, terms):
         coming = {_identity.alias(mount.uuid(vm.uuid)) for mount in wanted} if terms.present else set()
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
@@ -120,13 +136,13 @@ def _by_path(vm: VmView) -> list[_records.Record]:
     return sorted(vm.records.values(), key=lambda record: record.mount_path)
 
 
-def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms) -> MountPlan:
+def _carry_on(host: HostView, vm: VmView, record: _records.Record, others: _refusals.Others, terms: Terms) -> MountPlan:
     """Finish what a run began that did not come to its end."""
     wanted = from_record(record)
     if record.intent == _records.UNMOUNTING:
         return plan_absent(host, vm, wanted, record, terms, INTERRUPTED)
-    others = [other for other in _by_path(vm) if other.uuid != record.uuid]
-    return plan_present(host, vm, wanted, others, terms, INTERRUPTED)
+    staying = tuple(other for other in _by_path(vm) if other.uuid != record.uuid)
+    return plan_present(host, vm, wanted, others._replace(staying=staying), terms, INTERRUPTED)
 
 
 def _plan_stray(vm: VmView, device: _devices.Device, terms: Terms) -> MountPlan:
@@ -147,18 +163,14 @@ def plan_present(
     host: HostView,
     vm: VmView,
     wanted: Wanted,
-    staying: t.Iterable[_records.Record],
+    others: _refusals.Others,
     terms: Terms,
     origin: str = LISTED,
 ) -> MountPlan:
-    """The steps that make one mount right, the fewest there are.
-
-    Args:
-        staying: mounts of the VM that this run does not touch.
-    """
+    """The steps that make one mount right, the fewest there are."""
     empty = MountPlan(wanted, vm.uuid, vm.name, origin=origin)
     try:
-        return _present(host, vm, wanted, staying, terms, empty)
+        return _present(host, vm, wanted, others, terms, empty)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, before=vm.records.get(wanted.uuid(vm.uuid)), error=problem)
 
@@ -178,7 +190,7 @@ def _present(
     host: HostView,
     vm: VmView,
     wanted: Wanted,
-    staying: t.Iterable[_records.Record],
+    others: _refusals.Others,
     terms: Terms,
     empty: MountPlan,
 ) -> MountPlan:
@@ -188,14 +200,22 @@ def _present(
         raise model
     before = vm.records.get(wanted.uuid(vm.uuid))
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
-    _refusals.refuse_collision(vm, after, staying)
-    found = layers(host, vm, after)
+    _refusals.refuse_collision(vm, after, others)
+    found = _without_leaving(layers(host, vm, after))
     _refusals.refuse_foreign(vm, before, after, found)
     steps = _set_up(vm, before, after, found, terms.force)
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
         empty, before=before, after=after, layers=found, steps=tuple(steps), conditional=conditional
+    )
+
+
+def _without_leaving(found: Layers) -> Layers:
+    """A device that had the tag of one to come, and was not refused, is detached before that is attached."""
+    gone = {FOREIGN: MISSING}
+    return found._replace(
+        persistent=gone.get(found.persistent, found.persistent), live=gone.get(found.live, found.live)
     )
 
 

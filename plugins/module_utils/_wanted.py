@@ -73,6 +73,10 @@ class Wanted:
         """The UUID of the mount in a VM."""
         return _identity.mount_uuid(vm, self.mount_path)
 
+    def device_tag(self, vm: str) -> str:
+        """The tag of its device in a VM."""
+        return self.tag or _identity.tag(self.uuid(vm), self.model)
+
     def record(self, vm: str, center: Center, persistence: str = "") -> _records.Record:
         """The record that this mount shall have in a VM; times and generation are still open.
 
@@ -90,7 +94,7 @@ class Wanted:
             model_center_name=center.name,
             model_path=self.model_path,
             mount_path=self.mount_path,
-            tag=self.tag or _identity.tag(mount, self.model),
+            tag=self.device_tag(vm),
             alias=_identity.alias(mount),
             transport=DEVICE,
             guest=self.guest,
