@@ -45,7 +45,7 @@ def mounts(
         for view in views.values()
         for record in view.records.values()
     }
-    agents = _agents.Agents(host.uri)
+    agents = _agents.Agents(host)
     with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
         looked = pool.submit(_observed.observe_host, keys.values(), keys, {}, deadline, openers)
         jobs = {uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline) for uuid, view in views.items()}
