@@ -47,6 +47,11 @@ class Engine:
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
+    def program(self, text: str) -> str:
+        """Run a Python program that may import the engine, and return what it prints."""
+        environment = f"PYTHONPATH={_THERE}"
+        return self.host.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
+
     def _converge(self, job: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.host.run(
             ["python3", f"{_THERE}/on_host/converge.py"],
