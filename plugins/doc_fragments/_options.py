@@ -20,7 +20,8 @@ options:
     default: qemu:///system
   timeout:
     description:
-      - Seconds that any single wait may take, for a lock, the storage, the guest agent, or the release of a device.
+      - Seconds that any single wait may take, for a lock, the storage, the guest agent, the release of a device, or a
+        libvirt that answers nothing at all.
     type: int
     default: 30
 requirements:

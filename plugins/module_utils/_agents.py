@@ -18,13 +18,13 @@ import threading
 import time
 import typing as t
 
-from . import _domain
+from . import _connection, _domain
 from ._errors import ModelfleetError
 
 try:
     import libvirt
     import libvirt_qemu
-except ImportError:  # reported by _domain.connect
+except ImportError:  # reported by _connection.connect
     libvirt = None
     libvirt_qemu = None
 
@@ -37,9 +37,9 @@ _FIRST, _KNOWN, _SILENT = 2, 10, 6
 class Agents:
     """The agents of the guests of one host. Any number of threads may ask."""
 
-    def __init__(self, uri: str) -> None:
-        self._quick = _Lane(uri, connections=2)
-        self._slow = _Lane(uri, connections=1)
+    def __init__(self, host: _domain.Host) -> None:
+        self._quick = _Lane(host, connections=2)
+        self._slow = _Lane(host, connections=1)
         self._answered: set[str] = set()
         self._silent: set[str] = set()
 
@@ -51,7 +51,8 @@ class Agents:
                 again by whoever wants to.
 
         Raises:
-            ModelfleetError: C(agent_unavailable) when nobody answers, C(agent_command_failed) for an error answer.
+            ModelfleetError: C(agent_unavailable) when nobody answers, C(agent_command_failed) for an error answer,
+                C(libvirt_unavailable).
         """
         end = time.monotonic() + deadline
         lane, patience = self._quick, _KNOWN if vm.uuid in self._answered else _FIRST
@@ -65,7 +66,7 @@ class Agents:
                 seconds = max(1, min(patience, int(end - time.monotonic())))
                 answer = libvirt_qemu.qemuAgentCommand(connection.domain(vm.uuid), request, seconds, 0)
             except libvirt.libvirtError as problem:
-                raise self._failure(vm, problem) from None
+                raise self._failure(vm, connection, problem) from None
         self._answered.add(vm.uuid)
         self._silent.discard(vm.uuid)
         try:
@@ -75,19 +76,19 @@ class Agents:
                 "agent_command_failed", f"VM {vm}: the agent's answer to {command} is not understood", vm=vm.name
             ) from None
 
-    def _failure(self, vm: _domain.Vm, problem: t.Any) -> ModelfleetError:
+    def _failure(self, vm: _domain.Vm, connection: _Connection, problem: t.Any) -> ModelfleetError:
         code = "agent_command_failed"
         if problem.get_error_code() in _UNHEARD:
             code = "agent_unavailable"
             self._silent.add(vm.uuid)
-        return ModelfleetError(code, f"VM {vm}: {problem}", vm=vm.name, libvirt=str(problem))
+        return connection.failure(code, f"VM {vm}: {problem}", vm=vm.name, libvirt=str(problem))
 
 
 class _Connection:
     """A connection, and the domains that were asked over it."""
 
-    def __init__(self, uri: str) -> None:
-        self._connection = _domain.connect(uri)
+    def __init__(self, host: _domain.Host) -> None:
+        self._connection = _connection.connect(host.uri, host.deadline)
         self._domains: dict[str, t.Any] = {}
 
     def domain(self, uuid: str) -> t.Any:
@@ -96,17 +97,22 @@ class _Connection:
             self._domains[uuid] = self._connection.lookupByUUIDString(uuid)
         return self._domains[uuid]
 
+    def failure(self, code: str, what: str, **details: t.Any) -> ModelfleetError:
+        """As C(_connection.failure)."""
+        return _connection.failure(self._connection, code, what, **details)
+
 
 class _Lane:
     """Connections, and as many places as libvirtd serves requests on them at once."""
 
-    def __init__(self, uri: str, connections: int) -> None:
-        self._uri = uri
+    def __init__(self, host: _domain.Host, connections: int) -> None:
+        self._host = host
         self._lock = threading.Lock()
         self._free = threading.Semaphore(connections * _REQUESTS_PER_CONNECTION)
         self._open: list[_Connection] = []
         self._connections = connections
         self._turn = 0
+        self._refused: t.Optional[ModelfleetError] = None
 
     @contextlib.contextmanager
     def place(self, end: float) -> t.Iterator[t.Optional[_Connection]]:
@@ -123,9 +129,19 @@ class _Lane:
         # Two connections of five places each hold ten requests when they take turns, give or take one that waits.
         with self._lock:
             if len(self._open) < self._connections:
-                self._open.append(_Connection(self._uri))
+                self._open.append(self._connected())
             self._turn = (self._turn + 1) % len(self._open)
             return self._open[self._turn]
+
+    def _connected(self) -> _Connection:
+        if self._refused is not None:
+            # Whoever waited here meanwhile would wait once more, each as long as the first.
+            raise ModelfleetError(self._refused.code, self._refused.what, **self._refused.details)
+        try:
+            return _Connection(self._host)
+        except ModelfleetError as problem:
+            self._refused = problem
+            raise
 
 
 # OPERATION_INVALID (not running), ARGUMENT_UNSUPPORTED (no channel), AGENT_UNRESPONSIVE, AGENT_UNSYNCED,

@@ -122,7 +122,7 @@ class _Run:
         self._request = request
         self._scope = scope
         self._openers = openers
-        self._agents = _agents.Agents(host.uri)
+        self._agents = _agents.Agents(host)
         self._options = _apply.Options(request.deadline, host.version, request.terms.force, openers)
 
     def look(self, views: dict[str, _observed.VmView]) -> _observed.HostView:

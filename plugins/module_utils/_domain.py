@@ -14,12 +14,12 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _input, _records
+from . import _connection, _input, _records
 from ._errors import ModelfleetError
 
 try:
     import libvirt
-except ImportError:  # reported by Host, so that input is checked on hosts without libvirt as well
+except ImportError:  # reported by _connection.connect
     libvirt = None
 
 # libvirt waits 5 s for an unplug and then returns as if all were well; we ask the live XML ourselves.
@@ -153,7 +153,8 @@ class Vm:
             )
 
     def _failure(self, code: str, problem: t.Any) -> ModelfleetError:
-        return ModelfleetError(code, f"VM {self}: {problem}", vm=self.name, libvirt=str(problem))
+        what = f"VM {self}: {problem}"
+        return _connection.failure(self._domain.connect(), code, what, vm=self.name, libvirt=str(problem))
 
     @contextlib.contextmanager
     def _errors(self) -> t.Iterator[None]:
@@ -224,40 +225,31 @@ class Vm:
                 raise self._failure("restart_failed", problem) from None
 
 
-def connect(uri: str) -> t.Any:
-    """A connection to libvirt.
-
-    Raises:
-        ModelfleetError: C(libvirt_unavailable), C(invalid_input).
-    """
-    _input.uri("uri", uri)
-    if libvirt is None:
-        raise ModelfleetError("libvirt_unavailable", "the Python bindings of libvirt are not installed on this host")
-    # Without a handler libvirt prints every error to standard error as well.
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    try:
-        return libvirt.open(uri)
-    except libvirt.libvirtError as problem:
-        raise _unreachable(uri, problem) from None
-
-
-def _unreachable(uri: str, problem: t.Any) -> ModelfleetError:
-    return ModelfleetError("libvirt_unavailable", f"{uri}: {problem}", uri=uri)
-
-
 class Host:
-    """A connection to the libvirt of this host."""
+    """A connection to the libvirt of this host.
 
-    def __init__(self, uri: str) -> None:
-        """Raises:
-        ModelfleetError: C(libvirt_unavailable).
+    Attributes:
+        uri: of libvirt.
+        deadline: seconds that libvirt may be silent.
+        version: of libvirt, as a number.
+    """
+
+    def __init__(self, uri: str, deadline: float) -> None:
+        """Connect.
+
+        Args:
+            deadline: seconds that libvirt may be silent.
+
+        Raises:
+            ModelfleetError: C(libvirt_unavailable).
         """
-        self._connection = connect(uri)
+        self._connection = _connection.connect(uri, deadline)
         self.uri = uri
+        self.deadline = deadline
         try:
             self.version: int = self._connection.getLibVersion()
         except libvirt.libvirtError as problem:
-            raise _unreachable(uri, problem) from None
+            raise _connection.unreachable(uri, problem) from None
 
     def vm(self, name: str) -> Vm:
         """The domain with a name or UUID.
@@ -273,22 +265,25 @@ class Host:
                 raise ModelfleetError(
                     "vm_not_found", f"there is no VM {_input.show(name)} on this host", vm=name
                 ) from None
-            raise ModelfleetError("libvirt_error", f"VM {_input.show(name)}: {problem}", vm=name) from None
+            raise self._failure(f"VM {_input.show(name)}: {problem}", vm=name) from None
 
     def vms(self) -> list[Vm]:
         """All domains of the host."""
         try:
             return [Vm(domain, self.version) for domain in self._connection.listAllDomains()]
         except libvirt.libvirtError as problem:
-            raise ModelfleetError("libvirt_error", f"domains cannot be listed: {problem}") from None
+            raise self._failure(f"domains cannot be listed: {problem}") from None
 
     def uuid(self) -> str:
         """The UUID of the host, as its libvirt reports it."""
         try:
             capabilities = ET.fromstring(self._connection.getCapabilities())
         except libvirt.libvirtError as problem:
-            raise ModelfleetError("libvirt_error", f"the capabilities cannot be read: {problem}") from None
+            raise self._failure(f"the capabilities cannot be read: {problem}") from None
         return capabilities.findtext("host/uuid", "")
+
+    def _failure(self, what: str, **details: t.Any) -> ModelfleetError:
+        return _connection.failure(self._connection, "libvirt_error", what, **details)
 
 
 def _by_alias(root: ET.Element, alias: str) -> t.Optional[str]:

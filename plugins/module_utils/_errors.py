@@ -154,8 +154,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "libvirt_unavailable": Entry(
         "libvirt cannot be reached",
-        "The Python bindings are not installed on the host, or the libvirt daemon does not answer.",
-        "Install python3-libvirt on the KVM host and start libvirtd or virtqemud.",
+        "The Python bindings are not installed on the host, or the libvirt daemon does not run, or it answered nothing"
+        " at all within the timeout.",
+        "Install python3-libvirt on the KVM host, and see that libvirtd or virtqemud runs and that virsh gets answers.",
     ),
     "lock_timeout": Entry(
         "Another run is busy with the same VM or model center",

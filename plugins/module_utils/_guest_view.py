@@ -56,15 +56,8 @@ def by_agent(vm: VmView) -> list[_records.Record]:
 
 def concerned(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:
     """The records that a run may change."""
-    claimed = {mount.uuid(vm.uuid) for mount in wanted} if terms.present else set()
-    return [
-        record
-        for record in vm.records.values()
-        if record.uuid in claimed
-        or record.intent != _records.SETTLED
-        or (terms.purge and record.owner == terms.owner)
-        or (not terms.present and any(mount.matches(record) for mount in wanted))
-    ]
+    origins = _plan.origins(vm, wanted, terms)
+    return [record for record in vm.records.values() if record.uuid in origins]
 
 
 def _must_ask(vm: VmView, record: _records.Record, mounts: t.Sequence[Wanted], terms: _plan.Terms) -> bool:

@@ -52,7 +52,7 @@ def _source(name: str) -> str:
         return ""
 
 
-def require(uri: str) -> None:
+def require(uri: str, deadline: float) -> None:
     """Refuse a host that lacks what everything else needs.
 
     Raises:
@@ -63,7 +63,7 @@ def require(uri: str) -> None:
         raise ModelfleetError(
             "host_unsupported", f"Linux {os.uname().release} is too old: mounts that are born read-only need 5.12"
         )
-    version = _domain.Host(uri).version
+    version = _domain.Host(uri, deadline).version
     if version < _LIBVIRT:
         raise ModelfleetError(
             "host_unsupported", f"libvirt {version} is too old: plugging virtiofs needs 7.9.0 (7009000)"
@@ -73,14 +73,14 @@ def require(uri: str) -> None:
         raise ModelfleetError("host_unsupported", f"virtiofsd is not installed: {binary} cannot be executed")
 
 
-def refuse_in_use(uri: str) -> None:
+def refuse_in_use(uri: str, deadline: float) -> None:
     """Refuse to remove the hook while VMs need it: they would not start, or over a plain directory of the host.
 
     Raises:
         ModelfleetError: C(hook_in_use), C(libvirt_unavailable).
     """
     names = []
-    for vm in _domain.Host(uri).vms():
+    for vm in _domain.Host(uri, deadline).vms():
         view = _observed.observe_vm(vm)
         domains = (view.live, view.persistent)
         if any(device.ours for domain in domains if domain is not None for device in domain.devices):

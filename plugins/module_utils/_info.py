@@ -43,7 +43,7 @@ def mounts(
             key = _observed.ModelKey(record.model_center_name, record.model_path)
             places.add(view.uuid, record.uuid, record.mount_path, key)
     models = set(places.sources.values())
-    agents = _agents.Agents(host.uri)
+    agents = _agents.Agents(host)
     with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
         looked = pool.submit(_observed.observe_host, models, *places, {}, deadline, openers)
         jobs = {uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline) for uuid, view in views.items()}

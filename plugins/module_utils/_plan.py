@@ -13,9 +13,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _devices, _identity, _mount_lines, _records, _refusals
+from . import _devices, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
 from ._layers import (
+    FOREIGN,
     MISSING,
     NOT_DUE,
     RIGHT,
@@ -84,51 +85,67 @@ def plan_vm(
 
     An entry with C(state=absent) may mean several mounts, or none.
     """
+    wanted = [mount for _index, mount in entries]
+    why = origins(vm, wanted, terms)
+
+    def records(origin: t.Optional[str]) -> list[_records.Record]:
+        return [record for record in _by_path(vm) if why.get(record.uuid) == origin]
+
     plans: dict[int, list[MountPlan]] = {}
-    claimed = {mount.uuid(vm.uuid) for _index, mount in entries} if terms.present else set()
-    going = [
-        record for record in _by_path(vm) if terms.purge and record.owner == terms.owner and record.uuid not in claimed
-    ]
-    claimed.update(record.uuid for record in going)
-    closes = _closes_view(vm, entries, terms)
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED, closes) for record in going]
+    closes = _closes_view(vm, wanted if terms.present else (), why)
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED, closes) for record in records(PURGED)]
     # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
-    kept = {plan.before.uuid for plan in unasked if plan.before and plan.error}
-    staying = [record for record in _by_path(vm) if record.uuid not in claimed or record.uuid in kept]
+    kept = [plan.before for plan in unasked if plan.before and plan.error]
+    staying = [*records(None), *records(INTERRUPTED), *kept]
+    tags = {record.alias: "" for record in records(PURGED) if record not in kept}
     if terms.present:
-        mixture = _refusals.mixture(vm, [*(mount for _index, mount in entries), *staying])
-        for index, mount in entries:
-            plans[index] = [
-                MountPlan(mount, vm.uuid, vm.name, before=vm.records.get(mount.uuid(vm.uuid)), error=mixture)
-                if mixture
-                else plan_present(host, vm, mount, staying, terms)
-            ]
-    else:
-        for index, mount in entries:
-            meant = [record for record in _by_path(vm) if mount.matches(record) and record.uuid not in claimed]
-            claimed.update(record.uuid for record in meant)
+        tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
+    others = _refusals.Others(tuple(staying), tags)
+    listed = records(LISTED)
+    mixture = _refusals.mixture(vm, [*wanted, *staying]) if terms.present else None
+    for index, mount in entries:
+        if mixture:
+            before = vm.records.get(mount.uuid(vm.uuid))
+            plans[index] = [MountPlan(mount, vm.uuid, vm.name, before=before, error=mixture)]
+        elif terms.present:
+            plans[index] = [plan_present(host, vm, mount, others, terms)]
+        else:
+            meant = [record for record in listed if mount.matches(record)]
+            listed = [record for record in listed if record not in meant]
             plans[index] = [plan_absent(host, vm, mount, record, terms, LISTED, closes) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    for record in _by_path(vm):
-        if record.uuid not in claimed and record.intent != _records.SETTLED:
-            unasked.append(_carry_on(host, vm, record, terms, closes))
-    if strays_go([mount for _index, mount in entries], terms):
-        in_view = terms.present and any(mount.in_view for _index, mount in entries)
-        known = {_identity.alias(uuid) for uuid in (*claimed, *[_identity.view_uuid(vm.uuid)] * in_view)}
-        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in known]
+    unasked += [_carry_on(host, vm, record, others, terms, closes) for record in records(INTERRUPTED)]
+    if strays_go(wanted, terms):
+        coming = {mount.device_alias(vm.uuid) for mount in wanted} if terms.present else set()
+        unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
 
 
-def _closes_view(vm: VmView, entries: t.Sequence[tuple[int, Wanted]], terms: Terms) -> bool:
-    """Whether no model is left in the view of a VM, so that its device goes as well."""
-    wanted = [mount for _index, mount in entries]
-    if terms.present and any(mount.in_view for mount in wanted):
+def origins(vm: VmView, wanted: t.Sequence[Wanted], terms: Terms) -> dict[str, str]:
+    """Why a run may change a record, by its UUID; the records that it leaves alone are not in it."""
+    claimed = {mount.uuid(vm.uuid) for mount in wanted} if terms.present else set()
+    found = {}
+    for record in vm.records.values():
+        if record.uuid in claimed or (not terms.present and any(mount.matches(record) for mount in wanted)):
+            found[record.uuid] = LISTED
+        elif terms.purge and record.owner == terms.owner:
+            found[record.uuid] = PURGED
+        elif record.intent != _records.SETTLED:
+            found[record.uuid] = INTERRUPTED
+    return found
+
+
+def _closes_view(vm: VmView, wanted: t.Sequence[Wanted], why: t.Mapping[str, str]) -> bool:
+    """Whether no model is left in the view of a VM, so that its device goes as well.
+
+    Args:
+        wanted: what shall be there.
+        why: see C(origins).
+    """
+    if any(mount.in_view for mount in wanted):
         return False
     return not any(
-        record.in_view
-        and record.intent != _records.UNMOUNTING
-        and not (terms.purge and record.owner == terms.owner)
-        and (terms.present or not any(mount.matches(record) for mount in wanted))
+        record.in_view and why.get(record.uuid) not in (LISTED, PURGED) and record.intent != _records.UNMOUNTING
         for record in vm.records.values()
     )
 
@@ -142,13 +159,15 @@ def _by_path(vm: VmView) -> list[_records.Record]:
     return sorted(vm.records.values(), key=lambda record: record.mount_path)
 
 
-def _carry_on(host: HostView, vm: VmView, record: _records.Record, terms: Terms, closes: bool) -> MountPlan:
+def _carry_on(
+    host: HostView, vm: VmView, record: _records.Record, others: _refusals.Others, terms: Terms, closes: bool
+) -> MountPlan:
     """Finish what a run began that did not come to its end."""
     wanted = from_record(record)
     if record.intent == _records.UNMOUNTING:
         return plan_absent(host, vm, wanted, record, terms, INTERRUPTED, closes)
-    others = [other for other in _by_path(vm) if other.uuid != record.uuid]
-    return plan_present(host, vm, wanted, others, terms, INTERRUPTED)
+    staying = tuple(other for other in _by_path(vm) if other.uuid != record.uuid)
+    return plan_present(host, vm, wanted, others._replace(staying=staying), terms, INTERRUPTED)
 
 
 def _plan_stray(vm: VmView, device: _devices.Device, terms: Terms) -> MountPlan:
@@ -169,18 +188,14 @@ def plan_present(
     host: HostView,
     vm: VmView,
     wanted: Wanted,
-    staying: t.Iterable[_records.Record],
+    others: _refusals.Others,
     terms: Terms,
     origin: str = LISTED,
 ) -> MountPlan:
-    """The steps that make one mount right, the fewest there are.
-
-    Args:
-        staying: mounts of the VM that this run does not touch.
-    """
+    """The steps that make one mount right, the fewest there are."""
     empty = MountPlan(wanted, vm.uuid, vm.name, origin=origin)
     try:
-        return _present(host, vm, wanted, staying, terms, empty)
+        return _present(host, vm, wanted, others, terms, empty)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, before=vm.records.get(wanted.uuid(vm.uuid)), error=problem)
 
@@ -210,7 +225,7 @@ def _present(
     host: HostView,
     vm: VmView,
     wanted: Wanted,
-    staying: t.Iterable[_records.Record],
+    others: _refusals.Others,
     terms: Terms,
     empty: MountPlan,
 ) -> MountPlan:
@@ -220,16 +235,24 @@ def _present(
         raise model
     before = vm.records.get(wanted.uuid(vm.uuid))
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
-    _refusals.refuse_collision(vm, after, staying)
+    _refusals.refuse_collision(vm, after, others)
     _refusals.refuse_nesting(vm, after)
     _refusals.refuse_conversion(vm, before, after)
-    found = layers(host, vm, after)
+    found = _without_leaving(layers(host, vm, after))
     _refusals.refuse_foreign(host, vm, before, after, found)
     steps = _set_up(host, vm, before, after, found, terms.force)
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
         empty, before=before, after=after, layers=found, steps=tuple(steps), conditional=conditional
+    )
+
+
+def _without_leaving(found: Layers) -> Layers:
+    """A device that had the tag of one to come, and was not refused, is detached before that is attached."""
+    gone = {FOREIGN: MISSING}
+    return found._replace(
+        persistent=gone.get(found.persistent, found.persistent), live=gone.get(found.live, found.live)
     )
 
 

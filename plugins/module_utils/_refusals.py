@@ -34,9 +34,22 @@ def conditions(host: HostView, wanted: Wanted, check_mode: bool) -> tuple[str, .
     return tuple(found)
 
 
-def refuse_collision(vm: VmView, after: _records.Record, staying: t.Iterable[_records.Record]) -> None:
-    """Refuse what claims the model or the path of a mount that stays."""
-    for record in staying:
+class Others(t.NamedTuple):
+    """What a mount that shall be there finds beside it in its VM.
+
+    Attributes:
+        staying: mounts that this run leaves as they are, or cannot take away.
+        tags: what devices that this run may replace or take away have for a tag afterwards, by alias; nothing for none.
+            Whatever tags they had are free before the first device is attached.
+    """
+
+    staying: tuple[_records.Record, ...]
+    tags: t.Mapping[str, str]
+
+
+def refuse_collision(vm: VmView, after: _records.Record, others: Others) -> None:
+    """Refuse what claims the model, the path or the tag of something that stays."""
+    for record in others.staying:
         if (record.model_uuid, record.model_version) == (after.model_uuid, after.model_version):
             problem = f"model '{after.model_name}' is already mounted at {record.mount_path}"
         elif _input.overlaps(record.mount_path, after.mount_path):
@@ -44,6 +57,15 @@ def refuse_collision(vm: VmView, after: _records.Record, staying: t.Iterable[_re
         else:
             continue
         raise ModelfleetError("duplicate_mount", f"VM {vm.name}: {problem}", vm=vm.name, mount_path=record.mount_path)
+    devices = [device for domain in (vm.live, vm.persistent) if domain is not None for device in domain.devices]
+    taken = {device.tag for device in devices if device.alias not in (after.alias, *others.tags)}
+    # A mount that stays has its tag also while its device is missing.
+    taken.update(record.tag for record in others.staying if record.alias != after.alias)
+    taken.update(tag for alias, tag in others.tags.items() if alias != after.alias)
+    if after.tag in taken:
+        raise ModelfleetError(
+            "tag_in_use", f"VM {vm.name}: another device has the tag '{after.tag}'", vm=vm.name, tag=after.tag
+        )
 
 
 def refuse_nesting(vm: VmView, after: _records.Record) -> None:
@@ -75,10 +97,6 @@ def refuse_foreign(
     host: HostView, vm: VmView, before: t.Optional[_records.Record], after: _records.Record, found: Layers
 ) -> None:
     """Refuse to cover what somebody else has put there."""
-    if any(domain.tag_taken(after.tag, after.alias) for domain in (vm.live, vm.persistent) if domain is not None):
-        raise ModelfleetError(
-            "tag_in_use", f"VM {vm.name}: another device has the tag '{after.tag}'", vm=vm.name, tag=after.tag
-        )
     if found.guest == UNKNOWN:
         require_guest(vm)
     if after.persistence == SYSTEMD and vm.systemd is False:
@@ -178,8 +196,12 @@ def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
     """Refuse to take a device away that is mounted where one unmount at its mount path does not help."""
     # Where the guest mounts by itself, unmounting is its part as well.
     ours = _mountinfo.visible(list(vm.guest or ()), record.device_path) if record.guest == AGENT else None
+    # While tags change places, a tag that is recorded here already may still be that of another device.
+    devices = vm.live.devices if vm.live else ()
+    theirs = {device.tag for device in devices if device.alias != record.alias}
+    uses = tags(vm, record).union(more) - theirs
     for mount in vm.guest or ():
-        if mount != ours and any(_guest.is_mounted(mount, tag) for tag in tags(vm, record).union(more)):
+        if mount != ours and any(_guest.is_mounted(mount, tag) for tag in uses):
             raise ModelfleetError(
                 "mount_busy",
                 f"VM {vm.name}: the guest has mounted the model by itself at {_input.show(mount.mount_point)}",

@@ -101,7 +101,7 @@ class _Run:
     def __init__(self, host: _domain.Host, request: Request) -> None:
         self._request = request
         self._wish = _vm_definition.wanted(request.ports, request.agent, host.version)
-        self._agents = _agents.Agents(host.uri)
+        self._agents = _agents.Agents(host)
 
     def isolated(self, vm: _domain.Vm) -> Outcome:
         """What becomes of one VM, whatever happens."""

@@ -82,6 +82,14 @@ class Wanted:
         """The UUID of the mount in a VM."""
         return _identity.mount_uuid(vm, self.mount_path)
 
+    def device_alias(self, vm: str) -> str:
+        """The alias of its device in a VM."""
+        return _identity.alias(_identity.view_uuid(vm) if self.in_view else self.uuid(vm))
+
+    def device_tag(self, vm: str) -> str:
+        """The tag of its device in a VM."""
+        return _identity.VIEW_TAG if self.in_view else self.tag or _identity.tag(self.uuid(vm), self.model)
+
     def record(self, vm: str, center: Center, persistence: str = "") -> _records.Record:
         """The record that this mount shall have in a VM; times and generation are still open.
 
@@ -99,8 +107,8 @@ class Wanted:
             model_center_name=center.name,
             model_path=self.model_path,
             mount_path=self.mount_path,
-            tag=_identity.VIEW_TAG if self.in_view else self.tag or _identity.tag(mount, self.model),
-            alias=_identity.alias(_identity.view_uuid(vm) if self.in_view else mount),
+            tag=self.device_tag(vm),
+            alias=self.device_alias(vm),
             transport=_records.VIEW if self.in_view else _records.DEVICE,
             guest=self.guest,
             persistence=persistence if self.persistence == AUTO else self.persistence,

@@ -80,14 +80,14 @@ def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     present = params["state"] == "present"
     timeout = _input.seconds("timeout", params["timeout"])
     if present:
-        _host_prepare.require(params["uri"] or _domain.SYSTEM)
+        _host_prepare.require(params["uri"] or _domain.SYSTEM, timeout)
     _process.require_root()
     with contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(_locks.held(["host"], timeout))
         steps = _host_prepare.plan(present)
         if steps and not present:
-            _host_prepare.refuse_in_use(params["uri"] or _domain.SYSTEM)
+            _host_prepare.refuse_in_use(params["uri"] or _domain.SYSTEM, timeout)
         if not check_mode:
             _host_prepare.apply(steps)
     return {"changed": bool(steps), "actions": steps}

@@ -99,6 +99,12 @@ EXAMPLES = r"""
     model: qwen3-32b
     model_center: zoo
 
+- name: Take a model away
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-7
+    model: qwen3-32b
+    state: absent
+
 - name: Converge all models of this host in one task
   modelfleet.kvm.vm_model_mount:
     mounts:
@@ -118,6 +124,14 @@ EXAMPLES = r"""
     purge: vm
     return: changed
 
+- name: Attach a model to a VM whose image mounts it by its tag
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-8
+    model: qwen3-32b
+    model_center: zoo
+    guest: none
+    tag: chat
+
 - name: Unmount a model that was deleted from every VM of this host
   modelfleet.kvm.vm_model_mount:
     model: qwen3-32b
@@ -128,20 +142,6 @@ EXAMPLES = r"""
     vm: inference-7
     state: absent
     force: true
-
-- name: Attach a model to a VM whose image mounts it by its tag
-  modelfleet.kvm.vm_model_mount:
-    vm: inference-8
-    model: qwen3-32b
-    model_center: zoo
-    guest: none
-    tag: chat
-
-- name: Take a model away
-  modelfleet.kvm.vm_model_mount:
-    vm: inference-7
-    model: qwen3-32b
-    state: absent
 """
 
 RETURN = r"""
@@ -288,7 +288,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
     _process.require_root()
     if not request.wanted and not request.terms.purge:
         return []
-    return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM), request)
+    return _converge.converge(_domain.Host(params["uri"] or _domain.SYSTEM, request.deadline), request)
 
 
 def main() -> None:

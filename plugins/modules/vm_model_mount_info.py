@@ -169,7 +169,7 @@ def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     params = _input.trimmed(params)
     filters, deadline = _filters.from_params(params), _input.seconds("timeout", params["timeout"])
     _process.require_root()
-    host = _domain.Host(params["uri"] or _domain.SYSTEM)
+    host = _domain.Host(params["uri"] or _domain.SYSTEM, deadline)
     return {"changed": False, **_info.mounts(host, _vms(host, filters.vms), filters, deadline)}
 
 

@@ -169,7 +169,9 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_vm_prepare.Outcome]
         deadline=_input.seconds("timeout", params["timeout"]),
     )
     _process.require_root()
-    return _vm_prepare.prepare(_domain.Host(params["uri"] or _domain.SYSTEM), request) if request.vms else []
+    if not request.vms:
+        return []
+    return _vm_prepare.prepare(_domain.Host(params["uri"] or _domain.SYSTEM, request.deadline), request)
 
 
 def main() -> None:

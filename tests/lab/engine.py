@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -36,23 +37,31 @@ class Engine:
         host.run(["mkdir", "-p", _THERE])
         host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
 
-    def run(self, mounts: list[dict[str, Any]], **params: Any) -> dict[str, Any]:
-        """Converge a list of mounts; returns C(mounts) and C(failure) of the result."""
-        done = self.host.run(
-            ["python3", f"{_THERE}/on_host/converge.py"],
-            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": None}),
-            timeout=120,
-        )
+    def run(self, mounts: list[dict[str, Any]], freeze_after: int | None = None, **params: Any) -> dict[str, Any]:
+        """Converge a list of mounts; returns C(mounts) and C(failure) of the result.
+
+        Args:
+            freeze_after: libvirt is frozen, and stays so, after so many effects.
+        """
+        done = self._converge({"params": {"mounts": mounts, **params}, "freeze_after": freeze_after})
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
+    def program(self, text: str) -> str:
+        """Run a Python program that may import the engine, and return what it prints."""
+        environment = f"PYTHONPATH={_THERE}"
+        return self.host.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
+
+    def _converge(self, job: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.host.run(
+            ["python3", f"{_THERE}/on_host/converge.py"],
+            input=json.dumps({"kill_after": None, "freeze_after": None, **job}),
+            timeout=120,
+            check=check,
+        )
+
     def killed(self, mounts: list[dict[str, Any]], kill_after: int, **params: Any) -> bool:
         """Converge a list of mounts and be killed after so many effects; False when there were fewer."""
-        done = self.host.run(
-            ["python3", f"{_THERE}/on_host/converge.py"],
-            input=json.dumps({"params": {"mounts": mounts, **params}, "kill_after": kill_after}),
-            timeout=120,
-            check=False,
-        )
+        done = self._converge({"params": {"mounts": mounts, **params}, "kill_after": kill_after}, check=False)
         assert done.returncode == 0 or done.stdout == "killed\n", done.stderr
         return done.returncode != 0

@@ -310,8 +310,8 @@ def look() -> Any:
 
 def in_guest(vm: str, command: list[str]) -> list[str]:
     """The lines that a command in the guest prints."""
-    host = util("_domain").Host("qemu:///system")
-    ask = functools.partial(util("_agents").Agents(host.uri).ask, host.vm(vm))
+    host = util("_domain").Host("qemu:///system", 20.0)
+    ask = functools.partial(util("_agents").Agents(host).ask, host.vm(vm))
     done = util("_guest_agent").Agent(vm, ask, 20.0).run(command)
     return sorted(done.stdout.decode().split("\n")[:-1])
 

@@ -85,6 +85,33 @@ def test_models_change_places_and_a_moved_one_leaves_its_old_place(fleet: Fleet)
     fleet.unmount()
 
 
+def tags(fleet: Fleet) -> dict[str, str]:
+    """What every guest has mounted where: paths by tags."""
+    found = []
+    for guest in fleet.guests.values():
+        mounts = [line.split() for line in guest.run(["cat", "/proc/mounts"]).stdout.splitlines()]
+        found.append({tag: path for tag, path, fstype, *_options in mounts if fstype == "virtiofs"})
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_tags_change_places_and_are_handed_over(fleet: Fleet) -> None:
+    first = entry(fleet.vm, "llama-nano", mount_path="/srv/a", tag="chat")
+    second = entry(fleet.vm, "acme/embed.v2", mount_path="/srv/b", tag="embed")
+    converge(fleet, [first, second])
+    converge(fleet, [{**first, "tag": "embed"}, {**second, "tag": "chat"}])
+    assert tags(fleet) == {"embed": "/srv/a", "chat": "/srv/b"}
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/srv/a/weights.bin") == checksum("llama-nano/weights.bin")
+        assert guest_checksum(guest, "/srv/b/model.safetensors") == checksum("acme/embed.v2/model.safetensors")
+    handed = converge(fleet, [{**second, "mount_path": "/srv/c", "tag": "embed"}], purge="vm")
+    assert sorted(origin for _vm, _model, origin in handed) == ["listed", "purged", "purged"]
+    assert tags(fleet) == {"embed": "/srv/c"}
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/srv/c/model.safetensors") == checksum("acme/embed.v2/model.safetensors")
+    fleet.unmount("acme/embed.v2")
+
+
 def test_model_goes_from_every_vm_and_a_vm_loses_everything(fleet: Fleet, guests: Guests) -> None:
     one, two = fleet.vm, next(iter(guests().values())).name
     converge(fleet, [entry(one, "llama-nano"), entry(one, "acme/embed.v2"), entry(two, "llama-nano")])

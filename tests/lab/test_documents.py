@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, modelfleet.kvm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tasks of the documentation, run in their order."""
+"""The tasks of the documentation and the examples of the modules, run in their order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 import yaml
 from ansible_run import Ansible
 
-from modelfleet_lab import Host
+from modelfleet_lab import Guest, Host
 
-_DOCS = Path(__file__).parents[2] / "docs"
+_ROOT = Path(__file__).parents[2]
+_DOCS = _ROOT / "docs"
 VMS = ("inference-1", "inference-2")
 MODELS = ("qwen3-tiny", "embeddings/bge-m3")
 
@@ -49,3 +50,55 @@ def test_tasks_of_the_page_about_mounts(ansible: Ansible) -> None:
         assert len(results) == len(shown)
         assert all(result["changed"] for result in results)
         assert results[-1]["mounts"][0]["mount_lines"]["command"].startswith("mkdir -p /models/qwen3-tiny && mount")
+
+
+def examples(module: str) -> list[dict[str, Any]]:
+    """The tasks of a module's EXAMPLES."""
+    text = (_ROOT / "plugins" / "modules" / f"{module}.py").read_text()
+    (shown,) = re.findall(r'^EXAMPLES = r"""\n(.*?)^"""$', text, re.MULTILINE | re.DOTALL)
+    tasks: list[dict[str, Any]] = yaml.safe_load(shown)
+    return tasks
+
+
+EXAMPLE_UUID = "3c5c6b8a-1c3b-4a52-9d0e-6d3b5ee0a4c1"
+INVENTORY = [
+    {"vm": "inference-7", "model": "qwen3-32b", "model_center": "zoo"},
+    {"vm": "inference-7", "model": "embeddings/bge-m3", "model_path": "embeddings/bge-m3/v1.5", "model_center": "zoo"},
+]
+
+
+@pytest.fixture
+def example_vms(prepared: dict[str, Host], ansible: Ansible) -> Iterator[list[Guest]]:
+    """The VMs and models of the examples, on one host."""
+    host = prepared["beta"]
+    running = [host.guest("inference-7"), host.guest("inference-8"), host.guest("trainer-2", uuid=EXAMPLE_UUID)]
+    off = host.guest("trainer-1")
+    for model in ("qwen3-32b", "embeddings/bge-m3/v1.5"):
+        host.write(f"/srv/models/{model}/config.json", "{}")
+    off.define()
+    for guest in running:
+        guest.up()
+    yield running
+    for guest in (*running, off):
+        guest.remove()
+    # The last example takes the model center away, which other tests have.
+    ansible.module("model_center_mount", {"name": "zoo", "storage_url": "file:///srv/models"}, limit="beta")
+
+
+def test_examples_of_the_modules(example_vms: list[Guest], ansible: Ansible) -> None:
+    mount_center, remove_center = examples("model_center_mount")
+    ansible.play([*examples("kvm_host_prepare"), mount_center, *examples("vm_model_prepare")], limit="beta")
+    for guest in example_vms:
+        # One was restarted.
+        guest.wait_agent()
+    mounted, looked = examples("vm_model_mount"), examples("vm_model_mount_info")
+    run = ansible.play([*mounted, *looked, remove_center], variables={"vm_models": INVENTORY}, limit="beta")
+    # Each of these does what its name says; of what is shown nothing is left.
+    assert [result["changed"] for result in run.results["beta"]][: len(mounted)] == [True] * len(mounted)
+    assert run.of("vm_model_mount_info")["beta"]["mounts"] == []
+
+
+def test_every_module_has_examples_that_are_run() -> None:
+    modules = {path.stem for path in (_ROOT / "plugins" / "modules").glob("*.py")}
+    run = set(re.findall(r'examples\("(\w+)"\)', Path(__file__).read_text()))
+    assert modules == run

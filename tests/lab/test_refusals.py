@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from conftest import Guests
 from fleet import MODELS, Fleet
 
-from modelfleet_lab import Host
+from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 
 def test_bad_requests(fleet: Fleet) -> None:
@@ -118,6 +121,46 @@ def test_too_few_ports_for_the_whole_list(prepared: dict[str, Host], fleet: Flee
         assert result["error_code"] == "no_free_pci_port"
         assert (result["details"]["needed"], result["details"]["free"]) == (2, 1)
     assert small.leftovers() == {}
+
+
+def preserve_crashes(guest: Guest) -> None:
+    """Give a VM that is off the device by which a guest tells that its kernel has panicked."""
+    xml = guest.xml(inactive=True)
+    on_crash, devices = xml.find("on_crash"), xml.find("devices")
+    assert on_crash is not None and devices is not None
+    on_crash.text = "preserve"
+    ElementTree.SubElement(devices, "panic", model="isa")
+    guest.host.run(["virsh", "define", "/dev/stdin"], input=ElementTree.tostring(xml))
+
+
+def crash(guest: Guest) -> None:
+    """Write to the device what a kernel writes that panics; the guests here lack the driver for it."""
+    guest.host.run(["virsh", "qemu-monitor-command", guest.name, "--hmp", "o/b 0x505 1"])
+    wait_until(f"{guest} is crashed", 30, lambda: guest.state() == "crashed")
+
+
+def test_crashed_vm(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
+    crashed = Fleet(prepared, fleet.ansible, guests(up=False))
+    for guest in crashed.guests.values():
+        preserve_crashes(guest)
+        guest.up()
+    crashed.mount()
+    for guest in crashed.guests.values():
+        crash(guest)
+    calls = [
+        {"vm": crashed.vm, "model": "llama-nano", "model_center": "zoo"},
+        {"vm": crashed.vm, "model": "acme/embed.v2", "model_center": "zoo"},
+        {"vm": crashed.vm, "state": "absent"},
+    ]
+    for results in fleet.ansible.each("vm_model_mount", calls).values():
+        assert [(result["error_code"], result["changed"]) for result in results] == [("vm_state", False)] * 6
+    for mounts in crashed.info().values():
+        assert [(mount["vm_state"], mount["record"]["model_name"]) for mount in mounts] == [("crashed", "llama-nano")]
+        assert mounts[0]["layers"] == {"source": "right", "persistent": "right", "live": "right", "guest": "unknown"}
+    for guest in crashed.guests.values():
+        guest.destroy()
+    crashed.unmount()
+    assert crashed.leftovers() == {}
 
 
 def test_paused_vm(fleet: Fleet) -> None:

@@ -28,6 +28,7 @@ _EXTENSIONS = ("libvirtmod", "libvirtmod_qemu")
 # What the library answers by itself, without asking libvirtd.
 _LOCAL = (
     "virConnectRef",
+    "virConnectSetKeepAlive",
     "virDomainFree",
     "virDomainGetConnect",
     "virDomainGetID",

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, modelfleet.kvm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run vm_model_mount's engine on a host, and end the process as SIGKILL does after its n-th effect, if told to.
+"""Run vm_model_mount's engine on a host, and kill the process or freeze libvirt after its n-th effect, if told to.
 
-Reads a JSON object from standard input: `params` of the module, `kill_after` (a number, or null). Prints what the
-module would return. Nothing of it is part of the collection.
+Reads a JSON object from standard input: `params` of the module, `kill_after` and `freeze_after` (a number, or null).
+Prints what the module would return. Nothing of it is part of the collection.
 """
 
 from __future__ import annotations
@@ -35,8 +35,21 @@ EFFECTS = {
 }
 
 
-def kill_after(effects: int) -> None:
-    """Have the process killed right after so many effects."""
+def kill() -> None:
+    """End this process as SIGKILL does."""
+    # Over SSH a signal is no status of its own.
+    print("killed", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def freeze() -> None:
+    """Stop libvirt from answering."""
+    with open("/run/libvirtd.pid", encoding="ascii") as file:
+        os.kill(int(file.read()), signal.SIGSTOP)
+
+
+def after(effects: int, what: Callable[[], None]) -> None:
+    """Have something happen right after so many effects."""
     left = [effects]
 
     def wrapped(effect: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,9 +58,7 @@ def kill_after(effects: int) -> None:
             result = effect(*arguments, **options)
             left[0] -= 1
             if not left[0]:
-                # Over SSH a signal is no status of its own.
-                print("killed", flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+                what()
             return result
 
         return called
@@ -60,7 +71,9 @@ def kill_after(effects: int) -> None:
 def main() -> None:
     given = json.load(sys.stdin)
     if given["kill_after"]:
-        kill_after(given["kill_after"])
+        after(given["kill_after"], kill)
+    if given["freeze_after"]:
+        after(given["freeze_after"], freeze)
     params = given["params"]
     present = params.get("state", "present") == "present"
     request = _converge.Request(
@@ -71,7 +84,7 @@ def main() -> None:
         planned={},
         deadline=params.get("timeout", 30),
     )
-    outcomes = _converge.converge(_domain.Host("qemu:///system"), request)
+    outcomes = _converge.converge(_domain.Host("qemu:///system", request.deadline), request)
     json.dump({"mounts": _report.mounts(outcomes), "failure": _report.failure(outcomes)}, sys.stdout)
 
 

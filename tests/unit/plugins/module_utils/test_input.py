@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _input
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _connection, _input
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
 PASTED = {
@@ -191,7 +191,7 @@ def test_values_in_messages_are_short_and_printable():
 @pytest.mark.parametrize("uri", ["qemu:///system\0", "qemu:///\udc80", "x" * 1025])
 def test_a_uri_that_cannot_be_shown_does_not_reach_libvirt(uri):
     with pytest.raises(ModelfleetError) as caught:
-        _domain.connect(uri)
+        _connection.connect(uri, 5.0)
     assert caught.value.code == "invalid_input" and caught.value.msg.isprintable()
 
 

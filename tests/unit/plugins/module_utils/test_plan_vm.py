@@ -81,6 +81,66 @@ def test_two_models_change_places():
     }
 
 
+CHAT, EMBED = (b.record(mount(tag=tag)) for mount, tag in ((b.wanted, "chat"), (b.second, "embed")))
+
+
+@pytest.mark.parametrize("state", ["running", "shut off"])
+def test_two_mounts_change_tags(state):
+    host, vm = on(CHAT, EMBED), b.running(CHAT, EMBED)
+    if state == "shut off":
+        host, vm = b.host(), b.shut_off(CHAT, EMBED)
+    wanted = b.wanted(tag="embed"), b.second(tag="chat")
+    host, vm = after(host, vm, plan(host, vm, *wanted))
+    assert {record.mount_path: record.tag for record in vm.records.values()} == {
+        CHAT.mount_path: "embed",
+        EMBED.mount_path: "chat",
+    }
+    assert [found.actions for found in plan(host, vm, *wanted)] == [[], []]
+
+
+@pytest.mark.parametrize("done", range(16))
+def test_a_change_of_tags_that_was_interrupted_anywhere_is_carried_on(done):
+    host, vm = on(CHAT, EMBED), b.running(CHAT, EMBED)
+    wanted = b.wanted(tag="embed"), b.second(tag="chat")
+    batches = _steps.batches(plan(host, vm, *wanted))
+    steps = [_steps.Step(batch.action, record) for batch in batches for record in batch.records]
+    assert len(steps) == 16
+    host, vm = simulator.run(host, vm, steps[:done])
+    host, vm = after(host, vm, plan(host, vm, *wanted))
+    assert [found.actions for found in plan(host, vm, *wanted)] == [[], []]
+
+
+def test_a_tag_is_handed_over_by_what_is_purged():
+    host, vm = on(CHAT), b.running(CHAT)
+    plans = plan(host, vm, b.second(tag="chat"), **PURGE)
+    assert told(plans) == [("listed", EMBED.mount_path, FRESH), ("purged", CHAT.mount_path, GONE)]
+    host, vm = after(host, vm, plans)
+    assert [record.tag for record in vm.records.values()] == ["chat"]
+
+
+LOST = b.running(CHAT, live=b.domain(), persistent=b.domain(), guest=(b.ROOT,))
+
+
+@pytest.mark.parametrize(
+    ("vm", "mounts"),
+    [
+        pytest.param(b.running(CHAT), [b.second(tag="chat")], id="it stays"),
+        pytest.param(LOST, [b.second(tag="chat")], id="it stays, and its device is to be repaired"),
+        pytest.param(
+            b.running(CHAT), [b.wanted(tag=""), b.second(tag=b.record().tag)], id="the other gets it by itself"
+        ),
+        pytest.param(
+            b.running(CHAT, guest=(b.ROOT, b.in_guest(CHAT), b.in_guest(CHAT, mount_point="/mnt"))),
+            [b.second(tag="chat")],
+            id="it would go, but is in use",
+        ),
+    ],
+)
+def test_a_tag_that_something_keeps_is_refused(vm, mounts):
+    found = plan(on(CHAT), vm, *mounts, **(PURGE if len(vm.guest) == 3 else {}))
+    assert "tag_in_use" in [refused.error and refused.error.code for refused in found]
+
+
 def test_a_model_moves_when_its_old_place_is_purged():
     host, vm = on(R), b.running(R)
     moved = b.wanted(mount_path="/srv/elsewhere")

@@ -201,7 +201,9 @@ def wishes(draw):
     wanted = []
     for model, place in zip(models, places):
         changes = {
-            "tag": draw(usually("", f"tag-of-{model}", f"tag-of-{place}", "home")),
+            "tag": draw(
+                usually("", f"tag-of-{model}", f"tag-of-{place}", f"tag-of-{draw(st.sampled_from(MODELS))}", "home")
+            ),
             "mount_path": draw(usually(PATHS[place], "/srv/ai/ocr/deep")),
             "guest": draw(usually("agent", "none")),
             "owner": draw(usually("default", "ops")),

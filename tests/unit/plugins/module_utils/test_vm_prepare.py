@@ -104,8 +104,8 @@ def silent(monkeypatch):
     silent = set()
 
     class Agents:
-        def __init__(self, uri):
-            assert uri == FakeHost.uri
+        def __init__(self, host):
+            assert host.uri == FakeHost.uri
 
         def ask(self, vm, command, _arguments, deadline):
             assert (command, deadline) == ("guest-ping", 7.0)
@@ -366,6 +366,7 @@ class Domain:
         # The names are libvirt's.
         bindings = {"UUIDString": lambda: "uuid", "name": lambda: "a", "isActive": self._active}
         calls = {"create": lambda: self._call("create"), "shutdownFlags": lambda flags: self._call("shutdown", flags)}
+        self.connect = lambda: types.SimpleNamespace(isAlive=lambda: 1)
         vars(self).update(bindings, **calls)
 
     def _active(self):

@@ -11,7 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _filters, _host_prepare, _info, _locks
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _connection,
+    _domain,
+    _filters,
+    _host_prepare,
+    _info,
+    _locks,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.modules import (
     kvm_host_prepare,
@@ -41,8 +48,9 @@ class Libvirt:
 
     NAMES = ("render-4", "render-5", "ocr [old]")
 
-    def __init__(self, uri):
+    def __init__(self, uri, deadline):
         self.uri = uri
+        self.deadline = deadline
 
     def vm(self, name):
         if name not in (*self.NAMES, b.VM):
@@ -59,6 +67,7 @@ def shown(monkeypatch, run_module):
     seen = []
 
     def mounts(host, vms, filters, deadline):
+        assert host.deadline == deadline
         seen.append((host.uri, [vm.name for vm in vms], filters, deadline))
         return {"mounts": [], "errors": []}
 
@@ -112,7 +121,7 @@ def test_all_filters_reach_the_mounts(shown):
 
 @pytest.mark.parametrize("module", [vm_model_mount_info, kvm_host_prepare])
 def test_a_host_without_libvirt_says_so(module, monkeypatch, run_module):
-    monkeypatch.setattr(_domain, "libvirt", None)
+    monkeypatch.setattr(_connection, "libvirt", None)
     result = run_module(module)
     assert (result["failed"], result["error_code"]) == (True, "libvirt_unavailable")
     assert not result.get("changed")
@@ -122,8 +131,8 @@ def test_a_host_without_libvirt_says_so(module, monkeypatch, run_module):
 def host(monkeypatch):
     """A host on which two steps are due, and the steps that were done."""
     done = []
-    monkeypatch.setattr(_host_prepare, "require", lambda uri: None)
-    monkeypatch.setattr(_host_prepare, "refuse_in_use", lambda uri: None)
+    monkeypatch.setattr(_host_prepare, "require", lambda uri, deadline: None)
+    monkeypatch.setattr(_host_prepare, "refuse_in_use", lambda uri, deadline: None)
     monkeypatch.setattr(
         _host_prepare, "plan", lambda present: ["make_directories", "write_hook"] if present else ["remove_hook"]
     )
@@ -150,7 +159,7 @@ def test_a_host_is_prepared_under_its_lock(state, expected, host, monkeypatch, t
 
 
 def test_a_host_that_lacks_something_is_left_as_it_is(host, monkeypatch, untouchable, run_module):
-    def require(_uri):
+    def require(_uri, _deadline):
         raise ModelfleetError("host_unsupported", "Linux 4.19 is too old")
 
     monkeypatch.setattr(_host_prepare, "require", require)
@@ -159,7 +168,7 @@ def test_a_host_that_lacks_something_is_left_as_it_is(host, monkeypatch, untouch
 
 
 def test_the_hook_stays_while_vms_need_it(host, monkeypatch, untouchable, run_module):
-    def refuse(_uri):
+    def refuse(_uri, _deadline):
         raise ModelfleetError("hook_in_use", "2 VMs have models")
 
     monkeypatch.setattr(_host_prepare, "refuse_in_use", refuse)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _converge, _domain
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _connection, _converge, _domain
 from ansible_collections.modelfleet.kvm.plugins.modules import vm_model_mount
 
 ENTRY = {"vm": "render-4", "model": "guard", "model_center": "depot"}
@@ -101,7 +101,7 @@ def test_nothing_wanted_is_nothing_done(untouchable, run_module):
 
 
 def test_a_host_without_libvirt_says_so(monkeypatch, run_module):
-    monkeypatch.setattr(_domain, "libvirt", None)
+    monkeypatch.setattr(_connection, "libvirt", None)
     refused(run_module(vm_model_mount, **ENTRY), "libvirt_unavailable")
 
 
@@ -111,7 +111,7 @@ def request_of(monkeypatch, run_module):
 
     def request_of(**arguments):
         seen = []
-        monkeypatch.setattr(_domain, "Host", lambda uri: uri)
+        monkeypatch.setattr(_domain, "Host", lambda *how: how)
         monkeypatch.setattr(_converge, "converge", lambda host, request: seen.append((host, request)) or [])
         run_module(vm_model_mount, **arguments)
         return seen[0]
@@ -120,10 +120,10 @@ def request_of(monkeypatch, run_module):
 
 
 def test_what_is_pasted_is_trimmed_on_its_way(request_of):
-    uri, request = request_of(
+    how, request = request_of(
         uri=" qemu:///session\n", mounts=[{**ENTRY, "vm": "\ufeffrender-4 ", "tag": " "}], timeout=7
     )
-    assert uri == "qemu:///session"
+    assert how == ("qemu:///session", 7.0)
     (mount,) = request.wanted
     assert (mount.vm, mount.tag) == ("render-4", "")
     assert (request.terms.present, request.terms.check_mode, request.deadline) == (True, False, 7.0)
@@ -131,11 +131,11 @@ def test_what_is_pasted_is_trimmed_on_its_way(request_of):
 
 def test_planned_centers_count_in_check_mode_only(request_of):
     planned = [{"name": "depot", "uuid": UUID.upper()}, {"name": "other"}]
-    _uri, request = request_of(**ENTRY, planned_centers=planned, _ansible_check_mode=True)
+    _how, request = request_of(**ENTRY, planned_centers=planned, _ansible_check_mode=True)
     assert request.terms.check_mode
     assert {name: center.uuid for name, center in request.planned.items()} == {
         "depot": UUID,
         "other": "",
     }
-    _uri, request = request_of(**ENTRY, planned_centers=planned)
+    _how, request = request_of(**ENTRY, planned_centers=planned)
     assert request.planned == {}

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _domain, _vm_prepare
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _connection, _domain, _vm_prepare
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.module_utils._vm_definition import Change
 from ansible_collections.modelfleet.kvm.plugins.modules import vm_model_prepare
@@ -41,7 +41,7 @@ def test_nothing_wanted_is_nothing_done(untouchable, run_module):
 
 
 def test_a_host_without_libvirt_says_so(monkeypatch, run_module):
-    monkeypatch.setattr(_domain, "libvirt", None)
+    monkeypatch.setattr(_connection, "libvirt", None)
     assert run_module(vm_model_prepare, vms=["render-4"])["error_code"] == "libvirt_unavailable"
 
 
@@ -62,7 +62,7 @@ def prepare(monkeypatch, run_module):
 
     def prepare(outcomes, **arguments):
         seen = []
-        monkeypatch.setattr(_domain, "Host", lambda uri: uri)
+        monkeypatch.setattr(_domain, "Host", lambda *how: how)
         monkeypatch.setattr(_vm_prepare, "prepare", lambda host, request: seen.append((host, request)) or outcomes)
         return run_module(vm_model_prepare, **arguments), seen[0]
 
@@ -70,10 +70,11 @@ def prepare(monkeypatch, run_module):
 
 
 def test_what_is_asked_for(prepare):
-    _result, (uri, request) = prepare([], vms=[" render-4\n"], uri=" qemu:///session")
-    assert (uri, request.vms, request.ports, request.agent) == ("qemu:///session", ["render-4"], 8, True)
+    _result, (how, request) = prepare([], vms=[" render-4\n"], uri=" qemu:///session")
+    assert how == ("qemu:///session", 30.0)
+    assert (request.vms, request.ports, request.agent) == (["render-4"], 8, True)
     assert (request.restart, request.check_mode, request.deadline) == (False, False, 30.0)
-    _result, (_uri, request) = prepare(
+    _result, (_how, request) = prepare(
         [], vms=["a", "b"], ports=0, agent=False, restart="when_due", timeout=90, _ansible_check_mode=True
     )
     assert (request.vms, request.ports, request.agent) == (["a", "b"], 0, False)
