@@ -9,41 +9,18 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import functools
-import time
 import typing as t
 
-from . import _devices, _domain, _guest, _guest_users, _opener, _records, _sources, _steps, _views, _virtiofsd
+from . import _binder, _devices, _domain, _guest, _records, _sources, _steps, _views, _virtiofsd
+from ._binder import Options, Undo
 from ._errors import ModelfleetError, internal
-from ._observed import HostView, ModelKey, VmView, source_error
-from ._wanted import AGENT
-
-Undo = t.Callable[[], object]
+from ._observed import HostView, VmView
 
 # libvirt 11.0.0 (NEWS): <readonly/> for virtiofs.
 _READONLY_SINCE = 11_000_000
-# A guest looks a link of a view up again after a second at the latest; then it has nothing of what that led to.
-_LETS_GO_WITHIN = 5.0
-_POLL = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What holds for the steps of all VMs.
-
-    Attributes:
-        deadline: how long any single step may take, in seconds.
-        force: whether what is in use in the guest is unmounted all the same.
-        openers: the processes that touch storage.
-    """
-
-    deadline: float
-    libvirt_version: int
-    force: bool
-    openers: _opener.Openers
 
 
 class Done(t.NamedTuple):
@@ -91,15 +68,14 @@ class _Run:
         self._options = options
         self.records = view.records
         self._undo: list[tuple[str, Undo]] = []
-        # What views showed at the mount paths of mounts before this run.
-        self._shown: dict[str, str] = {}
+        self._binder = _binder.Binder(host, vm, view, guest, options, self._undo)
         self._effects: dict[str, t.Callable[[tuple[_records.Record, ...]], None]] = {
             _steps.RECORD: self._record,
             _steps.REMOVE_UNIT: self._remove_units,
             _steps.UNMOUNT: self._unmount,
             _steps.DETACH_LIVE: self._detach_live,
             _steps.DETACH_PERSISTENT: self._detach_persistent,
-            _steps.BIND: self._bind,
+            _steps.BIND: self._binder.bind,
             _steps.ATTACH: functools.partial(self._attach, live=True, persistent=True),
             _steps.ATTACH_LIVE: functools.partial(self._attach, live=True, persistent=False),
             _steps.ATTACH_PERSISTENT: functools.partial(self._attach, live=False, persistent=True),
@@ -107,7 +83,7 @@ class _Run:
             _steps.MOUNT: self._mount,
             _steps.REMOUNT: self._remount,
             _steps.WRITE_UNIT: self._write_units,
-            _steps.RELEASE: self._release,
+            _steps.RELEASE: self._binder.release,
             _steps.RETIRE: self._retire,
             _steps.SETTLE: self._settle,
             _steps.DETACH_STRAY: self._detach_strays,
@@ -173,152 +149,15 @@ class _Run:
             unknown=before.unknown if before else (),
         )
 
-    # The host's sources
-
-    def _bind(self, records: tuple[_records.Record, ...]) -> None:
-        _sources.make_directories()
-        for record in records:
-            # Nothing is touched before the model is at hand.
-            tree = self._open(record)
-            with self._bind_errors(record):
-                if record.in_view:
-                    self._undo.append((_steps.BIND, self._show_again(record)))
-                    _views.open_view(self._vm.uuid)
-                    _views.bind(self._vm.uuid, record.uuid, record.mount_path, tree)
-                else:
-                    path = _sources.path(self._vm.uuid, record.uuid)
-                    self._undo.append((_steps.BIND, self._put_back(path)))
-                    _sources.bind(tree, path)
-
-    @contextlib.contextmanager
-    def _bind_errors(self, record: _records.Record) -> t.Iterator[None]:
-        path = _sources.path(self._vm.uuid, record.device_uuid)
-        try:
-            yield
-        except OSError as problem:
-            raise ModelfleetError(
-                "storage_error", f"VM {self._vm}: {record.mount_path} in {path}: {problem}", path=path
-            ) from None
-
-    def _open(self, record: _records.Record) -> int:
-        """A read-only mount of a model, the same that was planned with."""
-        center = self._host.centers[record.model_center_name]
-        look = self._options.openers.look
-        found = _sources.look_at(center.mount_point, [record.model_path], self._options.deadline, True, look)[0]
-        if found.tree < 0:
-            raise source_error(center, record.model_path, found)
-        planned = self._host.models.get(ModelKey(record.model_center_name, record.model_path))
-        if isinstance(planned, tuple) and planned != found.identity:
-            _sources.close(found.tree)
-            raise ModelfleetError(
-                "storage_error",
-                f"model center '{center.name}': {record.model_path} was replaced while it was being mounted",
-                center=center.name,
-                path=record.model_path,
-            )
-        return found.tree
-
-    def _put_back(self, path: str) -> Undo:
-        """How to have at a source path what is there now, even when its storage has lost it meanwhile."""
-        if self._host.bind(path) is None:
-            return lambda: _sources.unbind(path)
-        tree = _sources.keep(path, self._options.deadline)
-
-        def put_back() -> None:
-            if tree < 0:
-                _sources.bind_empty(path)
-                raise ModelfleetError("storage_error", f"VM {self._vm}: {path} could not be brought back", path=path)
-            _sources.bind(tree, path)
-
-        return put_back
+    # The host's binds: from here on all that remains is to take away
 
     def _unbind(self, records: tuple[_records.Record, ...]) -> None:
         self._commit()
-        for record in records:
-            with self._bind_errors(record):
-                if record.in_view:
-                    _views.close_view(self._vm.uuid)
-                else:
-                    _sources.unbind(_sources.path(self._vm.uuid, record.uuid))
-
-    # What a view shows
-
-    def _show_again(self, record: _records.Record) -> Undo:
-        """How to have a view show what it shows now at a mount path."""
-        vm, path = self._vm.uuid, record.mount_path
-        closed = self._host.bind(_views.source(vm)) is None
-        self._shown[record.uuid] = shown = _views.bound_at(vm, path)
-
-        def show_again() -> None:
-            if closed:
-                _views.close_view(vm)
-                return
-            if not shown:
-                _views.hide(vm, path)
-            elif _views.is_bound(shown):
-                _views.show(vm, path, shown)
-            _views.clear(vm, record.uuid, path)
-
-        return show_again
-
-    def _release(self, records: tuple[_records.Record, ...]) -> None:
-        for record in records:
-            with self._bind_errors(record):
-                self._release_one(record)
-
-    def _release_one(self, record: _records.Record) -> None:
-        """Unbind what a view does not show any more at a mount path, once its guest has let go of it."""
-        vm, path = self._vm.uuid, record.mount_path
-        going = self._shown.get(record.uuid, "")
-        if record.intent == _records.UNMOUNTING:
-            going = _views.bound_at(vm, path)
-            _views.hide(vm, path)
-        if going:
-            tree = _sources.keep(going, self._options.deadline)
-            self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
-        for bind in _views.left_over(vm, record.uuid, path):
-            if self._options.force:
-                _views.unbind(bind, lazy=True)
-            elif not self._unbind_idle(record, bind):
-                raise self._busy(record, bind)
-
-    def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
-        vm, path = self._vm.uuid, record.mount_path
-        if _views.is_bound(bind):
-            _sources.close(tree)
-            _views.show(vm, path, bind)
-        elif tree >= 0:
-            _views.bind(vm, record.uuid, path, tree)
-        else:
-            raise ModelfleetError("storage_error", f"VM {self._vm}: {path} could not be brought back", path=path)
-
-    def _unbind_idle(self, record: _records.Record, bind: str) -> bool:
-        """Unbind what is not in use; False when it is."""
-        end = time.monotonic() + min(self._options.deadline, _LETS_GO_WITHIN)
-        while not _views.unbind(bind):
-            if time.monotonic() > end:
-                return False
-            if record.guest == AGENT and self._view.guest is not None:
-                self._guest.let_go(record.device_path, _views.in_guest(bind))
-            time.sleep(_POLL)
-        return True
-
-    def _busy(self, record: _records.Record, bind: str) -> ModelfleetError:
-        users = self._guest.users(_views.in_guest(bind)) if record.guest == AGENT else []
-        by = f"process {_guest_users.shown(users)}" if users else "no process that could be found"
-        return ModelfleetError(
-            "mount_busy",
-            f"VM {self._vm}: {record.mount_path}, used by {by}, cannot be taken out of the view",
-            vm=self._vm.name,
-            mount_path=record.mount_path,
-            guest_processes=users,
-        )
+        self._binder.unbind(records)
 
     def _retire(self, records: tuple[_records.Record, ...]) -> None:
         self._commit()
-        for record in records:
-            with self._bind_errors(record):
-                _views.clear(self._vm.uuid, record.uuid, record.mount_path)
+        self._binder.retire(records)
 
     # The devices
 

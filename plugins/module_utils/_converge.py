@@ -17,6 +17,7 @@ import typing as t
 from . import (
     _agents,
     _apply,
+    _binder,
     _domain,
     _guest,
     _guest_view,
@@ -123,7 +124,7 @@ class _Run:
         self._scope = scope
         self._openers = openers
         self._agents = _agents.Agents(host)
-        self._options = _apply.Options(request.deadline, host.version, request.terms.force, openers)
+        self._options = _binder.Options(request.deadline, host.version, request.terms.force, openers)
 
     def look(self, views: dict[str, _observed.VmView]) -> _observed.HostView:
         """Look at the host's own layers as far as VMs need them; what goes away needs no look at its storage."""

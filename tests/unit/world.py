@@ -19,6 +19,7 @@ import xml.etree.ElementTree as ET
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _apply,
+    _binder,
     _mount_lines,
     _mountapi,
     _mountinfo,
@@ -76,7 +77,7 @@ class World:
         self, plans: t.Iterable[_steps.MountPlan], libvirt_version: int = 9_000_000, force: bool = False
     ) -> _apply.Done:
         """Carry out plans; the n-th effect belongs to the n-th step as long as nothing fails."""
-        options = _apply.Options(5.0, libvirt_version, force, _opener.Openers())
+        options = _binder.Options(5.0, libvirt_version, force, _opener.Openers())
         return _apply.apply(self.host(), self, self.view(), self, _steps.batches(plans), options)
 
     def snapshot(self) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _apply, _plan, _sources, _views
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _binder, _plan, _sources, _views
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.world import ViewWorld
 
@@ -102,8 +102,8 @@ PLANS = {
 def directories(tmp_path, monkeypatch):
     monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{tmp_path}/run")
     monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{tmp_path}/vms")
-    monkeypatch.setattr(_apply, "_LETS_GO_WITHIN", 0.01)
-    monkeypatch.setattr(_apply, "_POLL", 0.001)
+    monkeypatch.setattr(_binder, "_LETS_GO_WITHIN", 0.01)
+    monkeypatch.setattr(_binder, "_POLL", 0.001)
     return tmp_path
 
 
