@@ -167,7 +167,7 @@ class _Run:
             return self._outcomes(plans, _apply.Done(seen.records, failure), seen)
         centers = {plan.after.model_center_name for plan in _each(plans) if plan.after}
         with _locks.held([_locks.vm(vm.uuid)], self._request.deadline, shared=map(_locks.center, centers)):
-            now, host = _observed.observe_vm(vm), looked.result()
+            now, host = _observed.observe_vm(vm, view), looked.result()
             if not now.says_the_same(view):
                 # Another run was here meanwhile, or the VM was started or stopped.
                 host = self.look({vm.uuid: now})

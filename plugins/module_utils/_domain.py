@@ -66,9 +66,14 @@ class Vm:
             return bool(self._domain.isPersistent())
 
     def xml(self, inactive: bool = False) -> ET.Element:
+        """As C(description), parsed."""
+        return ET.fromstring(self.description(inactive))
+
+    def description(self, inactive: bool = False) -> str:
         """The XML of the domain, live (or what there is when it is shut off) or persistent."""
         with self._errors():
-            return ET.fromstring(self._domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0))
+            text: str = self._domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0)
+            return text
 
     def attach(self, device: str, live: bool, persistent: bool, shared_memory: bool) -> None:
         """Attach a device.

@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import typing as t
+import xml.etree.ElementTree as ET
 
 from . import (
     _centers,
@@ -106,6 +107,7 @@ class VmView:
         systemd: whether systemd runs the guest; None when it was not asked.
         in_the_way: what stands in the way of mount paths in the guest: a path, and what that is.
         kernel: the version of the guest's kernel, None when it was not asked.
+        read_from: the state and the XML that all but the guest was read from.
         units: the guest's mount units by mount path, None where there is none; only what was asked for.
         foreign_units: files of the guest that define a mount and are not ours, by mount path.
     """
@@ -123,6 +125,7 @@ class VmView:
     systemd: t.Optional[bool] = None
     in_the_way: t.Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     kernel: t.Optional[tuple[int, int]] = None
+    read_from: tuple[t.Optional[str], ...] = dataclasses.field(default=(), compare=False, repr=False)
     units: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
     foreign_units: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -162,23 +165,32 @@ class VmView:
         return all(any(found.says_the_same(record) for found in place if found.uuid == record.uuid) for place in places)
 
 
-def observe_vm(vm: _domain.Vm) -> VmView:
+def observe_vm(vm: _domain.Vm, before: t.Optional[VmView] = None) -> VmView:
     """Read a domain's state and XML, live and persistent.
+
+    Args:
+        before: what an earlier look has seen. It is the answer when nothing has changed: with many records, parsing
+            takes longer than asking.
 
     Raises:
         ModelfleetError: C(record_invalid), C(record_conflict), C(vm_not_found), C(libvirt_error).
     """
     state = vm.state()
-    live = None if state == "shutoff" else vm.xml()
-    persistent = vm.xml(inactive=True) if vm.persistent() else None
+    live = None if state == "shutoff" else vm.description()
+    persistent = vm.description(inactive=True) if vm.persistent() else None
+    if before is not None and before.read_from == (state, live, persistent):
+        return before
+    live_xml = None if live is None else ET.fromstring(live)
+    persistent_xml = None if persistent is None else ET.fromstring(persistent)
     return VmView(
         uuid=vm.uuid,
         name=vm.name,
         state=state,
-        live=None if live is None else _devices.parse(live),
-        persistent=None if persistent is None else _devices.parse(persistent),
-        live_records=() if live is None else _records.from_domain(live, vm.uuid),
-        persistent_records=() if persistent is None else _records.from_domain(persistent, vm.uuid),
+        live=None if live_xml is None else _devices.parse(live_xml),
+        persistent=None if persistent_xml is None else _devices.parse(persistent_xml),
+        live_records=() if live_xml is None else _records.from_domain(live_xml, vm.uuid),
+        persistent_records=() if persistent_xml is None else _records.from_domain(persistent_xml, vm.uuid),
+        read_from=(state, live, persistent),
     )
 
 

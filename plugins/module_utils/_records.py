@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -139,11 +140,14 @@ def from_domain(domain: ET.Element, vm: str) -> tuple[Record, ...]:
             vm_instance_uuid=vm,
             schema_version=version,
         )
-    return tuple(_record(child, vm) for child in element if child.tag.rsplit("}", 1)[-1] == "mount")
+    mounts = [child for child in element if child.tag.rsplit("}", 1)[-1] == "mount"]
+    return tuple(_record(tuple(sorted(child.attrib.items())), vm) for child in mounts)
 
 
-def _record(element: ET.Element, vm: str) -> Record:
-    attributes = {**_OPTIONAL, **element.attrib}
+# Live and persistent XML mostly say the same.
+@functools.lru_cache(maxsize=4096)
+def _record(found: tuple[tuple[str, str], ...], vm: str) -> Record:
+    attributes = {**_OPTIONAL, **dict(found)}
     try:
         values: dict[str, t.Any] = {field: attributes.pop(field) for field in _FIELDS}
         values["generation"] = int(values["generation"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -50,9 +51,9 @@ class Vm:
     def persistent(self):
         return self._xml[True] is not None
 
-    def xml(self, inactive=False):
+    def description(self, inactive=False):
         assert self._xml[inactive] is not None
-        return self._xml[inactive]
+        return ET.tostring(self._xml[inactive], encoding="unicode")
 
 
 def xml(*records):
@@ -60,6 +61,21 @@ def xml(*records):
     inner = (_records.to_xml(records, b.VM) or "").replace("<mounts ", f"<mounts xmlns='{_records.NAMESPACE}' ", 1)
     made = (_devices.virtiofs(kept.tag, kept.alias, b.device(kept).source, False) for kept in records)
     return b.domain_xml("".join(made), more=f"<metadata>{inner}</metadata>")
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        (Vm("running", live=xml(R), persistent=xml(R)), True),
+        (Vm("paused", live=xml(R), persistent=xml(R)), False),
+        (Vm("running", live=xml(), persistent=xml(R)), False),
+        (Vm("running", live=xml(R), persistent=xml()), False),
+        (Vm("running", live=xml(R)), False),
+    ],
+)
+def test_a_vm_that_has_not_changed_is_what_it_was(now, same):
+    before = _observed.observe_vm(Vm("running", live=xml(R), persistent=xml(R)))
+    assert (_observed.observe_vm(now, before) is before) is same
 
 
 def test_a_running_vm_has_two_descriptions():
