@@ -27,6 +27,12 @@ _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
 
 
 @functools.cache
+# About half of the lab's time.
+_LAB_FAULTS = tuple(
+    f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted")
+)
+
+
 def new() -> Environment:
     """Return the environment of the newest control node, on the Debian 13 of the lab, the same for a whole run."""
     built = subprocess.run([*_LAB, "build", "debian13"], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -70,7 +76,8 @@ def _jobs() -> list[Job]:
         Job("package-build", _package_build, needs=old),
         Job("package-import", _package_import, needs=("env-importer", "package-build")),
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
-        Job("lab-2.19", lambda log: _pytest(log, "tests/lab"), needs=(*old, "images"), lane="lab"),
+        Job("lab-2.19", _lab_rest, needs=(*old, "images"), lane="lab"),
+        Job("lab-faults-2.19", _lab_faults, needs=(*old, "images"), lane="lab faults"),
         Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), lane="lab"),
     ]
 
@@ -158,7 +165,16 @@ def _tarball() -> Path:
 def _pytest(log: Log, *arguments: str, **environ: str) -> None:
     """Run pytest with the older control node's programs in PATH, and the collection where they look for it."""
     collections = str(tree.make())
-    OLD.run(log, ["pytest", "-v", *arguments], places.ROOT, ANSIBLE_COLLECTIONS_PATH=collections, **environ)
+    OLD.run(log, ["pytest", "-v", "--durations=25", *arguments], places.ROOT, ANSIBLE_COLLECTIONS_PATH=collections, **environ)
+
+
+def _lab_faults(log: Log) -> None:
+    """Run the tests that mostly wait for what does not answer, in a lab of their own beside the other."""
+    _pytest(log, *_LAB_FAULTS, MODELFLEET_TEST_LAB="faults")
+
+
+def _lab_rest(log: Log) -> None:
+    _pytest(log, "tests/lab", *(f"--ignore={file}" for file in _LAB_FAULTS))
 
 
 def _lab_new(log: Log) -> None:
