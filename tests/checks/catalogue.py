@@ -24,15 +24,11 @@ IMPORTER = Environment("importer")
 OLD = Environment("control")
 
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
+# About half of the lab's time.
+_LAB_FAULTS = tuple(f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted"))
 
 
 @functools.cache
-# About half of the lab's time.
-_LAB_FAULTS = tuple(
-    f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted")
-)
-
-
 def new() -> Environment:
     """Return the environment of the newest control node, on the Debian 13 of the lab, the same for a whole run."""
     built = subprocess.run([*_LAB, "build", "debian13"], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -165,7 +161,13 @@ def _tarball() -> Path:
 def _pytest(log: Log, *arguments: str, **environ: str) -> None:
     """Run pytest with the older control node's programs in PATH, and the collection where they look for it."""
     collections = str(tree.make())
-    OLD.run(log, ["pytest", "-v", "--durations=25", *arguments], places.ROOT, ANSIBLE_COLLECTIONS_PATH=collections, **environ)
+    OLD.run(
+        log,
+        ["pytest", "-v", "--durations=25", *arguments],
+        places.ROOT,
+        ANSIBLE_COLLECTIONS_PATH=collections,
+        **environ,
+    )
 
 
 def _lab_faults(log: Log) -> None:
