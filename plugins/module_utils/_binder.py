@@ -20,8 +20,10 @@ from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView, source_error
 from ._wanted import AGENT
 
-# A guest looks a link of a view up again after a second at the latest; then it has nothing of what that led to.
-_LETS_GO_WITHIN = 5.0
+# A guest looks a link of a view up again after a second at the latest; then it has nothing of what that led to. One
+# that is slow, and in which nobody is seen to use the model, gets more time.
+_LETS_GO_WITHIN = 2.0
+_AT_THE_LATEST = 15.0
 _POLL = 0.2
 
 
@@ -183,8 +185,8 @@ class Binder:
         for bind in _views.left_over(vm, record.uuid, path):
             if self._options.force:
                 _views.unbind(bind, lazy=True)
-            elif not self._unbind_idle(record, bind):
-                raise self._busy(record, bind)
+            else:
+                self._unbind_idle(record, bind)
 
     def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
         vm, path = self._vm.uuid, record.mount_path
@@ -196,19 +198,21 @@ class Binder:
         else:
             raise ModelfleetError("storage_error", f"VM {self._vm}: {path} could not be brought back", path=path)
 
-    def _unbind_idle(self, record: _records.Record, bind: str) -> bool:
-        """Unbind what is not in use; False when it is."""
-        end = time.monotonic() + min(self._options.deadline, _LETS_GO_WITHIN)
+    def _unbind_idle(self, record: _records.Record, bind: str) -> None:
+        """Unbind what is not in use, which a busy guest may take a while to show."""
+        asked = record.guest == AGENT and self._view.guest is not None
+        now = time.monotonic()
+        usual, last = now + _LETS_GO_WITHIN, now + min(self._options.deadline, _AT_THE_LATEST if asked else 0.0)
         while not _views.unbind(bind):
-            if time.monotonic() > end:
-                return False
-            if record.guest == AGENT and self._view.guest is not None:
+            if time.monotonic() > usual:
+                users = self._guest.users(_views.in_guest(bind)) if asked else []
+                if users or time.monotonic() > last:
+                    raise self._busy(record, users)
+            if asked:
                 self._guest.let_go(record.device_path, _views.in_guest(bind))
             time.sleep(_POLL)
-        return True
 
-    def _busy(self, record: _records.Record, bind: str) -> ModelfleetError:
-        users = self._guest.users(_views.in_guest(bind)) if record.guest == AGENT else []
+    def _busy(self, record: _records.Record, users: list[_guest_users.Process]) -> ModelfleetError:
         by = f"process {_guest_users.shown(users)}" if users else "no process that could be found"
         return ModelfleetError(
             "mount_busy",

@@ -103,6 +103,7 @@ def directories(tmp_path, monkeypatch):
     monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{tmp_path}/run")
     monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{tmp_path}/vms")
     monkeypatch.setattr(_binder, "_LETS_GO_WITHIN", 0.01)
+    monkeypatch.setattr(_binder, "_AT_THE_LATEST", 0.05)
     monkeypatch.setattr(_binder, "_POLL", 0.001)
     return tmp_path
 
@@ -228,6 +229,23 @@ def test_a_model_that_is_in_use_stays_shown(name, model, monkeypatch):
     assert problem.details["guest_processes"] == [{"pid": 412, "name": "vllm"}]
     assert "412 (vllm)" in problem.msg
     assert world.snapshot() == before
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_slow_guest_in_which_nobody_uses_a_model_gets_more_time(patient, monkeypatch):
+    world, plans = start(monkeypatch, "take one of two away")
+    world.busy, world.reluctant = {GUARD}, True
+    monkeypatch.setattr(_binder, "_LETS_GO_WITHIN", 0.0)
+    monkeypatch.setattr(_binder, "_AT_THE_LATEST", 5.0 if patient else 0.0)
+
+    def users(_path):
+        world.reluctant = world.log.count("let go") < 3
+        return []
+
+    monkeypatch.setattr(world, "users", users)
+    failure = world.apply(plans).failure
+    assert (failure and failure.code) == (None if patient else "mount_busy")
+    assert world.log.count("let go") == (4 if patient else 0)
 
 
 @pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
