@@ -50,7 +50,7 @@ def bound_at(vm: str, mount_path: str) -> str:
 
 def of_mount(bind: str) -> str:
     """What all binds of a mount have in common, or the path itself where it is none of a view."""
-    place, _, name = bind.rpartition("/")
+    place, _slash, name = bind.rpartition("/")
     return f"{place}/{name.rpartition('-')[0]}" if place.endswith(f"/{_BINDS}") else bind
 
 
