@@ -15,7 +15,7 @@ import functools
 import time
 import typing as t
 
-from . import _domain, _guest, _guest_users, _opener, _records, _sources, _steps, _views
+from . import _domain, _guest, _guest_users, _mountinfo, _opener, _records, _sources, _steps, _views
 from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView, source_error
 from ._wanted import AGENT
@@ -126,7 +126,7 @@ class Binder:
         """How to have at a source path what is there now, even when its storage has lost it meanwhile."""
         if self._host.bind(path) is None:
             return lambda: _sources.unbind(path)
-        tree = _sources.keep(path, self._options.deadline)
+        tree = _sources.keep(path, self._options.deadline, self._options.openers.look)
 
         def put_back() -> None:
             if tree < 0:
@@ -179,8 +179,8 @@ class Binder:
         if record.intent == _records.UNMOUNTING:
             going = _views.bound_at(vm, path)
             _views.hide(vm, path)
-        if going:
-            tree = _sources.keep(going, self._options.deadline)
+        if going and not self._options.force:
+            tree = _sources.keep(going, self._options.deadline, self._options.openers.look)
             self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
         for bind in _views.left_over(vm, record.uuid, path):
             if self._options.force:
@@ -200,7 +200,9 @@ class Binder:
 
     def _unbind_idle(self, record: _records.Record, bind: str) -> None:
         """Unbind what is not in use, which a busy guest may take a while to show."""
-        asked = record.guest == AGENT and self._view.guest is not None
+        view = _mountinfo.visible(list(self._view.guest or ()), record.device_path)
+        # What the guest has put over the view is none of our business.
+        asked = record.guest == AGENT and _guest.is_mounted(view, record.tag)
         now = time.monotonic()
         usual, last = now + _LETS_GO_WITHIN, now + min(self._options.deadline, _AT_THE_LATEST if asked else 0.0)
         while not _views.unbind(bind):

@@ -137,6 +137,7 @@ class _Run:
                 key = _observed.ModelKey(mount.model_center, mount.model_path)
                 models.add(key)
                 places.add(uuid, mount.uuid(uuid), mount.mount_path, key)
+            places.add_views(view)
         request = self._request
         return _observed.observe_host(models, *places, request.planned, request.deadline, self._openers)
 
@@ -187,7 +188,7 @@ class _Run:
         entries = list(zip(indices, wanted))
         view = _guest_view.for_run(view, guest, wanted, terms)
         host = look()
-        view = _guest_view.with_stale(host, view, guest, _guest_view.concerned(view, wanted, terms))
+        view = _guest_view.with_stale(host, view, guest, _guest_view.suspicious(view, wanted, terms))
         plans = _plan.plan_vm(host, view, entries, terms)
         asked_for = [plan for plan in _each(plans) if plan.origin in (_steps.LISTED, _steps.PURGED)]
         failure = next((plan.error for plan in asked_for if plan.error), None)

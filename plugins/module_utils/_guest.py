@@ -17,7 +17,7 @@ import re
 import time
 import typing as t
 
-from . import _guest_agent, _guest_places, _guest_unit, _guest_users, _mount_lines, _mountinfo
+from . import _guest_agent, _guest_places, _guest_unit, _guest_users, _identity, _mount_lines, _mountinfo
 from ._errors import ModelfleetError
 
 OPTIONS = _mount_lines.OPTIONS
@@ -31,6 +31,8 @@ _APPEARS_WITHIN = 15.0
 # For a question that only serves a better message.
 _ASIDE = 2.0
 _BUSY = re.compile(r"busy", re.IGNORECASE)
+# The source of what a guest mounts by itself below a virtiofs that shows several file systems.
+_NO_TAG = "none"
 _RELEASE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 # ENOTCONN of a device that was taken away, ECONNABORTED of a connection that was ended.
 _DEAD = re.compile(r"not connected|connection abort", re.IGNORECASE)
@@ -126,9 +128,15 @@ class Guest:
         """The version of the guest's kernel; None when it does not tell one.
 
         Raises:
-            ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
+            ModelfleetError: C(agent_unavailable), C(agent_command_failed).
         """
-        release = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + self._deadline).get("kernel-release")
+        try:
+            system = self._agent.ask("guest-get-osinfo", {}, time.monotonic() + self._deadline)
+        except ModelfleetError as problem:
+            if problem.code == "agent_restricted":
+                return None
+            raise
+        release = system.get("kernel-release")
         found = _RELEASE.match(release) if isinstance(release, str) else None
         return (int(found.group(1)), int(found.group(2))) if found else None
 
@@ -270,7 +278,12 @@ class Guest:
     def _refuse_other_name_spaces(self, mounted: t.Sequence[tuple[str, str]]) -> None:
         # A process with a mount name space of its own, as containers have, keeps a copy that no umount here reaches.
         try:
-            users = _guest_users.of_other_name_spaces(self._agent, [tag for tag, _path in mounted])
+            tags = [tag for tag, _path in mounted]
+            untagged = _identity.VIEW_TAG in tags and not any(
+                mount.fstype == FSTYPE and mount.source == _NO_TAG for mount in self.mounts()
+            )
+            texts = [f" {tag} " for tag in tags] + [f" - {FSTYPE} {_NO_TAG} "] * untagged
+            users = _guest_users.of_other_name_spaces(self._agent, texts)
         except ModelfleetError:
             # Nobody undoes a step that failed.
             self.mount(mounted)
@@ -303,6 +316,18 @@ class Guest:
     def remove_unit(self, uuid: str, path: str) -> bool:
         """Undo write_unit; see _guest_unit.remove."""
         return _guest_unit.remove(self._agent, uuid, path)
+
+
+def is_of_a_view(mount: _mountinfo.Mount, table: list[_mountinfo.Mount]) -> bool:
+    """Whether a mount may be of a model of a view, bound elsewhere by somebody in the guest.
+
+    A guest that is told of file systems below the view mounts each as one of its own, which carries no tag. Where no
+    virtiofs with a tag lies above such a mount, nothing tells which device it is of.
+    """
+    if mount.fstype != FSTYPE or mount.source != _NO_TAG:
+        return False
+    above = [other.mount_point for other in table if other.fstype == FSTYPE and other.source != _NO_TAG]
+    return not any(mount.mount_point.startswith(f"{path}/") for path in above)
 
 
 def _remount_command(path: str) -> list[str]:

@@ -39,9 +39,9 @@ def of_path(agent: _guest_agent.Agent, path: str) -> list[Process]:
     return _named(agent, pids | _containing(agent, "maps", [f" {path}/"]))
 
 
-def of_other_name_spaces(agent: _guest_agent.Agent, tags: t.Sequence[str]) -> list[Process]:
-    """The processes in whose mount table a tag stands: after an unmount, those with a mount name space of their own."""
-    return _named(agent, _containing(agent, "mountinfo", [f" {tag} " for tag in tags]))
+def of_other_name_spaces(agent: _guest_agent.Agent, texts: t.Sequence[str]) -> list[Process]:
+    """The processes in whose mount tables a text stands: after an unmount, those with name spaces of their own."""
+    return _named(agent, _containing(agent, "mountinfo", texts))
 
 
 def shown(processes: t.Sequence[Process]) -> str:

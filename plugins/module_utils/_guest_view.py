@@ -54,6 +54,13 @@ def by_agent(vm: VmView) -> list[_records.Record]:
     return [record for record in vm.records.values() if record.guest == AGENT]
 
 
+def suspicious(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:
+    """The records whose mounts a run relies on: those that it may change, and all of a view that a model joins."""
+    joins = terms.present and any(mount.in_view for mount in wanted)
+    others = [record for record in vm.records.values() if joins and record.in_view]
+    return [*concerned(vm, wanted, terms), *others]
+
+
 def concerned(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:
     """The records that a run may change."""
     origins = _plan.origins(vm, wanted, terms)

@@ -36,6 +36,7 @@ def mounts(
     """C(mounts) and C(errors) of a result. Only guests and storage of records that pass the filters are asked."""
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
+    strays = {uuid: view.strays for uuid, view in views.items()}
     views = {uuid: filters.narrowed(view) for uuid, view in views.items()}
     places = _observed.Places({}, {})
     for view in views.values():
@@ -56,7 +57,7 @@ def mounts(
         "strays": [
             {"vm": view.name, "vm_instance_uuid": view.uuid, **_stray(device)}
             for view in views.values()
-            for device in view.strays
+            for device in strays[view.uuid]
         ],
         "errors": [{"vm": handles[uuid].name, **problem.as_result()} for uuid, problem in broken.items()],
     }

@@ -94,8 +94,12 @@ def _live(host: HostView, vm: VmView, record: _records.Record) -> str:
     source = device_source(record)
     daemon = host.serving.get(source)
     # A virtiofsd that does not follow the host would go on without what is bound in the view later.
+    bind = host.bind(source)
     follows = daemon is not None and (daemon.follows or not record.in_view)
-    return RIGHT if follows and _virtiofsd.shows(host.bind(source), daemon) else WRONG
+    served = follows and _virtiofsd.shows(bind, daemon)
+    if record.in_view and bind is not None and not _views.is_view(bind, vm.uuid):
+        return WRONG
+    return RIGHT if served else WRONG
 
 
 def guest_mount(vm: VmView, record: _records.Record, live: str) -> str:

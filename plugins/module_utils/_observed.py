@@ -248,6 +248,13 @@ class Places(t.NamedTuple):
     sources: dict[str, ModelKey]
     in_views: dict[str, str]
 
+    def add_views(self, vm: VmView) -> None:
+        """Add where models are bound in the view of a VM, without a look at their storage."""
+        for record in vm.records.values():
+            bind = _views.bound_at(vm.uuid, record.mount_path) if record.in_view else ""
+            if bind:
+                self.in_views[record.uuid] = bind
+
     def add(self, vm: str, mount: str, mount_path: str, key: ModelKey) -> None:
         """Add the places of one mount, whichever transport it has."""
         self.sources[_sources.path(vm, mount)] = key

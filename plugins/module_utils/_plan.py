@@ -327,9 +327,13 @@ def _set_up(
     steps.append(Step(SETTLE, after))
     if after.in_view and binds and (found.source == WRONG or host.left_over(after)):
         # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
-        another = before is not None and before.model_uuid != after.model_uuid
+        another = before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
         steps.insert(-1 if another else len(steps), Step(RELEASE if another else RETIRE, after))
     return steps
+
+
+def _model(record: _records.Record) -> tuple[str, ...]:
+    return record.model_uuid, record.model_version, record.model_center_uuid, record.model_path
 
 
 def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:

@@ -201,7 +201,8 @@ def refuse_other_uses(vm: VmView, record: _records.Record, *more: str) -> None:
     theirs = {device.tag for device in devices if device.alias != record.alias}
     uses = tags(vm, record).union(more) - theirs
     for mount in vm.guest or ():
-        if mount != ours and any(_guest.is_mounted(mount, tag) for tag in uses):
+        elsewhere = record.in_view and _guest.is_of_a_view(mount, list(vm.guest or ()))
+        if elsewhere or (mount != ours and any(_guest.is_mounted(mount, tag) for tag in uses)):
             raise ModelfleetError(
                 "mount_busy",
                 f"VM {vm.name}: the guest has mounted the model by itself at {_input.show(mount.mount_point)}",

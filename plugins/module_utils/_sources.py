@@ -106,17 +106,17 @@ def unbind(target: str) -> None:
         os.rmdir(os.path.dirname(target))
 
 
-def keep(source: str, deadline: float) -> int:
-    """A descriptor of what is bound at a source path, to bind it again later; -1 when its storage does not answer."""
-    return _opener.look(VMS_DIRECTORY, [os.path.relpath(source, VMS_DIRECTORY)], deadline, clone=True)[0].tree
-
-
 class Look(t.Protocol):
     """Opens directories below a root; C(_opener.look), or that of an opener which is shared."""
 
     def __call__(
         self, root: str, paths: t.Sequence[str], deadline: float, clone: bool = False
     ) -> list[_opener.Found]: ...
+
+
+def keep(source: str, deadline: float, look: Look = _opener.look) -> int:
+    """A descriptor of what is bound at a source path, to bind it again later; -1 when its storage does not answer."""
+    return look(VMS_DIRECTORY, [os.path.relpath(source, VMS_DIRECTORY)], deadline, clone=True)[0].tree
 
 
 def look_at(

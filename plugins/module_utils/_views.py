@@ -54,6 +54,12 @@ def of_mount(bind: str) -> str:
     return f"{place}/{name.rpartition('-')[0]}" if place.endswith(f"/{_BINDS}") else bind
 
 
+def is_view(mount: _mountinfo.Mount, vm: str) -> bool:
+    """Whether what is mounted at the source of a view is one."""
+    # The directory that it shows is named for the VM, on whichever file system that is.
+    return os.path.basename(mount.root) == vm
+
+
 def in_daemon(bind: str) -> str:
     """The mount point of a bind as the virtiofsd of its view has it, whose root the view is."""
     return f"/{_BINDS}/{os.path.basename(bind)}"
@@ -67,13 +73,16 @@ def in_guest(bind: str) -> str:
 def open_view(vm: str) -> None:
     """Have the view of a VM bound, read-only and shared, with no model in it when it was not there."""
     view = _mountinfo.visible(_mountinfo.read(), source(vm))
-    if view is not None:
+    if view is not None and not is_view(view, vm):
+        # The empty directory, where a view could not be had.
+        close_view(vm)
+    elif view is not None:
         if not _sources.enforced(view) or "shared:" not in view.propagation:
             _mountapi.restore(source(vm))
         return
     _remove_plain(vm)
-    os.makedirs(os.path.join(_plain(vm), _BINDS), 0o755, exist_ok=True)
-    os.makedirs(source(vm), 0o755, exist_ok=True)
+    for path in (_plain(vm), os.path.join(_plain(vm), _BINDS), source(vm)):
+        _make(path)
     directory = _mountapi.open_directory(_plain(vm))
     try:
         tree = _mountapi.read_only_clone(directory, shared=True)
@@ -95,7 +104,7 @@ def bind(vm: str, mount: str, mount_path: str, tree: int) -> None:
         numbers = [int(name.rpartition("-")[2]) for name in _of_mount(vm, mount)]
         path = bind_path(vm, mount, max(numbers, default=0) + 1)
         directory = os.path.join(binds, os.path.basename(path))
-        os.mkdir(directory, 0o755)
+        _make(directory)
         try:
             _mountapi.attach(tree, path)
         except OSError:
@@ -124,8 +133,14 @@ def _make_directories(root: str, below: str) -> None:
         root = os.path.join(root, part)
         if os.path.islink(root):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(root, 0o755)
+        _make(root)
+
+
+def _make(path: str) -> None:
+    """Make a directory that every user of a guest may enter, whatever the umask of this process is."""
+    if not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, 0o755)
 
 
 def hide(vm: str, mount_path: str) -> None:

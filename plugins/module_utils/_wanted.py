@@ -197,7 +197,11 @@ def with_transports(mounts: t.Sequence[Wanted], records: t.Mapping[str, _records
             transport = before.transport if before else _records.VIEW if joins else _records.DEVICE
             mount = dataclasses.replace(mount, transport=transport)
         decided.append(mount)
-    return decided
+    # What one says of the view holds for those that leave it open.
+    said = {mount.persistence for mount in decided if mount.in_view and mount.persistence != AUTO}
+    if len(said) != 1:
+        return decided
+    return [dataclasses.replace(mount, persistence=min(said)) if mount.in_view else mount for mount in decided]
 
 
 def nothing(vm: str) -> Wanted:

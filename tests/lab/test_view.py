@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from fleet import MODELS, Fleet, checksum, guest_checksum, leftovers, publish
 
-from modelfleet_lab import Guest
+from modelfleet_lab import Guest, Host
+from modelfleet_lab.polling import wait_until
 
 NANO, EMBED = "llama-nano", "acme/embed.v2"
 FILES = {NANO: "llama-nano/weights.bin", EMBED: "acme/embed.v2/model.safetensors"}
@@ -242,10 +246,64 @@ def test_file_system_over_a_model_is_told(fleet: Fleet) -> None:
     assert [mounts[0]["status"] for mounts in fleet.info().values()] == ["MountFailed"] * 2
     for result in fleet.mount(ok=False).values():
         assert (result["error_code"], result["changed"]) == ("mount_path_in_use", False)
+    fleet.mount(EMBED)
+    for check in (True, False):
+        for result in fleet.unmount(ok=False, check=check).values():
+            assert (result["error_code"], result["changed"]) == ("mount_busy", False)
     for guest in fleet.guests.values():
+        assert "tmpfs" in guest.run(["sh", "-c", "grep ' /models/.m/' /proc/mounts"]).stdout
         guest.run(["umount", f"/models/{NANO}"])
     fleet.unmount()
+    fleet.unmount(EMBED)
     assert fleet.leftovers() == {}
+
+
+def test_model_that_the_guest_has_bound_elsewhere_is_not_taken_away(fleet: Fleet) -> None:
+    fleet.mount()
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", f"mkdir -p /elsewhere && mount --bind /models/{NANO} /elsewhere"])
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+    # Nor is the view, when it is the last.
+    fleet.unmount(EMBED)
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/elsewhere/weights.bin") == checksum(FILES[NANO])
+        guest.run(["umount", "/elsewhere"])
+    fleet.unmount()
+    assert fleet.leftovers() == {}
+
+
+def test_view_that_was_plugged_again_by_hand_is_mounted_again_when_a_model_joins(fleet: Fleet) -> None:
+    fleet.mount()
+    for name, guest in fleet.guests.items():
+        # Not within the two seconds by which the start of a daemon and the date of a record may differ.
+        wait_until("the record is older than that", 10, functools.partial(_is_older, fleet.hosts[name], guest))
+        device = guest.xml().find("devices/filesystem")
+        assert device is not None
+        text = ElementTree.tostring(device, encoding="unicode")
+        fleet.hosts[name].run(["virsh", "detach-device", guest.name, "/dev/stdin", "--live"], input=text)
+        wait_until("it is gone", 30, functools.partial(_has_no_device, guest))
+        fleet.hosts[name].run(["virsh", "attach-device", guest.name, "/dev/stdin", "--live"], input=text)
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def _is_older(host: Host, guest: Guest) -> bool:
+    (record,) = guest.xml().findall("metadata/{urn:modelfleet:kvm}mounts/*")
+    now = float(host.run(["date", "+%s"]).stdout)
+    written = datetime.datetime.fromisoformat(record.get("last_op_date", "").replace("Z", "+00:00"))
+    return now > written.timestamp() + 4
+
+
+def _has_no_device(guest: Guest) -> bool:
+    return guest.xml().find("devices/filesystem") is None
 
 
 def test_vms_see_their_own_view_and_nothing_above_it(fleet: Fleet, guests: Any) -> None:

@@ -55,6 +55,7 @@ class MountTable:
         return [
             b.ROOT._replace(
                 mount_point=point,
+                root=self.shows.get(point, "/"),
                 propagation="" if point in self.private else "shared:77",
                 options=b.ROOT.options if point == "/" else b.READ_ONLY,
             )

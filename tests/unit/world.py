@@ -206,7 +206,7 @@ class World:
                 found.append(_opener.Found(b.identity(path), 0, len(self._trees) - 1))
         return found
 
-    def keep(self, source, deadline):
+    def keep(self, source, deadline, look=None):
         self._trees.append(self.state.binds[source])
         return len(self._trees) - 1
 
@@ -317,7 +317,7 @@ class ViewWorld(World):
             for path in paths
         ]
 
-    def keep(self, source, deadline):
+    def keep(self, source, deadline, look=None):
         return self._tree(self.state.binds[source])
 
     def users(self, path):

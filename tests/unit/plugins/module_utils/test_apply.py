@@ -242,7 +242,7 @@ def test_a_source_is_put_back_although_its_storage_has_lost_it(monkeypatch):
 
 def test_a_source_that_cannot_be_put_back_becomes_the_empty_directory_and_is_reported(monkeypatch):
     world, plans = start(monkeypatch, "replace")
-    monkeypatch.setattr(_sources, "keep", lambda _source, _deadline: -1)
+    monkeypatch.setattr(_sources, "keep", lambda *_arguments: -1)
     world.fails = {5: "libvirt_error"}
     assert failing(world, plans).details["undo_failed"]["step"] == "bind_source"
     assert world.state.binds[b.device(R).source] == ""

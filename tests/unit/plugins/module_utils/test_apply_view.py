@@ -293,7 +293,7 @@ def test_what_cannot_be_unbound_after_all_is_settled_undoes_nothing(monkeypatch)
 
 def test_a_model_that_cannot_be_bound_again_is_told(monkeypatch):
     world, plans = start(monkeypatch, "replace")
-    monkeypatch.setattr(_sources, "keep", lambda _source, _deadline: -1)
+    monkeypatch.setattr(_sources, "keep", lambda *_arguments: -1)
     world.fails = {5: "libvirt_error"}
     assert failing(world, plans).details["undo_failed"]["step"] == "release_source"
 
