@@ -214,6 +214,13 @@ def fleet(monkeypatch):
     return shown
 
 
+def test_a_device_whose_record_is_filtered_away_is_no_stray(fleet, monkeypatch):
+    found = []
+    monkeypatch.setattr(_info, "_stray", lambda device: found.append(device.tag) or {})
+    fleet(models=["ocr"])
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("given", "shown", "asked"),
     [

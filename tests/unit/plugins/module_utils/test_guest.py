@@ -580,6 +580,21 @@ def test_a_kernel_that_tells_nonsense_has_no_version(release):
     assert guest(agent).kernel() is None
 
 
+def test_a_guest_that_may_not_tell_its_kernel_has_no_version():
+    agent = Agent()
+    agent.refuses["guest-get-osinfo"] = "Command guest-get-osinfo has been disabled"
+    assert guest(agent).kernel() is None
+
+
+def test_a_bind_elsewhere_of_what_a_view_shows_is_known():
+    below = "60 59 0:56 / /models/.m/x-1 ro - virtiofs none rw\n"
+    view = "59 21 0:55 / /models ro - virtiofs modelfleet rw\n"
+    other = "70 21 0:70 / /mnt ro - virtiofs share rw\n71 70 0:71 / /mnt/sub ro - virtiofs none rw\n"
+    elsewhere = "61 21 0:56 / /srv/x ro - virtiofs none rw\n"
+    mounts = guest(Agent(ROOT + view + below + other + elsewhere)).mounts()
+    assert [mount.mount_point for mount in mounts if _guest.is_of_a_view(mount, mounts)] == ["/srv/x"]
+
+
 def test_a_long_version_is_no_large_number():
     agent = Agent()
     agent.guest_get_osinfo = lambda _arguments: {"kernel-release": "6." + "9" * 100_000}
@@ -595,9 +610,3 @@ def test_an_answer_that_is_nothing_of_the_kind_is_an_error(answer):
     agent = Agent()
     agent.guest_get_osinfo = lambda _arguments: answer
     assert failure(guest(agent).kernel).code == "agent_command_failed"
-
-
-def test_a_guest_that_may_not_tell_its_kernel_is_restricted():
-    agent = Agent()
-    agent.refuses = {"guest-get-osinfo": DISABLED.format("guest-get-osinfo")}
-    assert failure(guest(agent).kernel).code == "agent_restricted"

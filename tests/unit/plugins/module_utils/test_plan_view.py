@@ -304,6 +304,13 @@ def test_auto_joins_a_view_where_it_can_and_converts_nothing(mounts, records, ex
     assert [mount.transport for mount in _wanted.with_transports(mounts, kept, b.VM)] == expected
 
 
+def test_what_one_says_of_the_persistence_of_a_view_holds_for_those_that_leave_it_open():
+    mounts = [b.viewed(persistence="auto"), b.second(transport="view", mount_path="/models/ocr", persistence="systemd")]
+    beside = b.wanted(mount_path="/srv/ai/other", persistence="auto", transport="device")
+    found = _wanted.with_transports([*mounts, beside], {}, b.VM)
+    assert [mount.persistence for mount in found] == ["systemd", "systemd", "auto"]
+
+
 def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     beside = b.record(b.second())
     host, vm = on(beside), b.running(beside)
@@ -428,6 +435,19 @@ def test_another_model_is_waited_for_until_nobody_reads_the_old_one():
     host, vm = after(host, vm, plans)
     assert host.in_views[R.uuid] == b.bind(R, number=2).mount_point
     assert [mount.mount_point for mount in host.mounts if simulator.is_of(mount, R)] == [host.in_views[R.uuid]]
+
+
+def test_another_version_under_the_same_uuid_is_another_model():
+    same = "0d1f9a52-3c86-4a51-9a55-6f0f51c5a3a1"
+    old = b.record(b.viewed(model_uuid=same, model_version="2.0", model_path="acme/guard-2.0"))
+    (plan,) = planned(b.host(b.bind(old)), b.running(old), b.viewed(model_uuid=same))
+    assert plan.actions[-2:] == ["release_source", "settle_record"]
+
+
+def test_what_a_view_shows_instead_of_its_directory_is_replaced_with_the_device():
+    empty = b.view()._replace(root="/var/lib/modelfleet/empty", fstype="ext4", device="8:1")
+    (plan,) = planned(b.host(empty), b.running(R), WANTED)
+    assert plan.error is None and {"detach_live", "bind_source", "attach_live"} <= set(plan.actions)
 
 
 def test_the_same_model_that_was_bound_wrong_is_not_waited_for():

@@ -69,6 +69,25 @@ def opened(mounts):
 # The view
 
 
+def test_every_user_of_a_guest_may_enter_whatever_the_umask_is(mounts, plain, bind_below_umask):
+    bind_below_umask(0o077)
+    made = [plain, plain / ".m", plain / "org", plain / ".m" / os.path.basename(bound(OCR))]
+    assert [oct(path.stat().st_mode & 0o777) for path in made] == ["0o755"] * 4
+
+
+@pytest.fixture
+def bind_below_umask(mounts):
+    def run(umask):
+        before = os.umask(umask)
+        try:
+            _views.open_view(b.VM)
+            _views.bind(b.VM, OCR.uuid, OCR.mount_path, mounts.tree())
+        finally:
+            os.umask(before)
+
+    return run
+
+
 def test_a_new_view_is_a_bound_directory_that_shows_nothing(mounts, plain):
     _views.open_view(b.VM)
     assert mounts.points == ["/", _views.source(b.VM)]
