@@ -103,7 +103,7 @@ class Many:
     def _daemons(self) -> tuple[int, float]:
         """Processes and anonymous memory (MB) of the VM's virtiofsds."""
         script = (
-            f"for pid in $(pgrep -f 'virtiofsd.*{self._guest.uuid}'); do"
+            f"for pid in $(pgrep virtiofsd); do grep -q {self._guest.uuid} /proc/$pid/cmdline &&"
             " grep -h RssAnon /proc/$pid/status; done 2>/dev/null"
         )
         lines = self._stage.host.run(["sh", "-c", script], check=False).stdout.splitlines()
