@@ -25,7 +25,9 @@ OLD = Environment("control")
 
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
 # About half of the lab's time.
-_LAB_FAULTS = tuple(f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted"))
+_LAB_FAULTS = tuple(
+    f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts")
+)
 
 
 @functools.cache
