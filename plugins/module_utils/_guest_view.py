@@ -128,14 +128,15 @@ def _suspects(host: HostView, vm: VmView, records: t.Iterable[_records.Record]) 
 
     The mount table looks the same then; only a request tells, which costs a program in the guest.
     """
+    # Of mounts that share a device, the last that was made may have brought its daemon.
+    by_date = sorted(vm.records.values(), key=lambda record: record.last_op_date)
+    newest = {record.alias: record for record in by_date}
     found = []
-    for record in records:
+    for record in (newest[alias] for alias in {record.alias for record in records}):
         daemon = host.serving.get(device_source(record))
         mounted = any(_guest.is_mounted(mount, record.tag) for mount in vm.guest or ())
-        # Of mounts that share a device, the last that was made may have brought its daemon.
-        last = max(other.last_op_date for other in vm.records.values() if other.alias == record.alias)
-        if daemon and mounted and last:
-            written = datetime.datetime.fromisoformat(last.replace("Z", "+00:00"))
+        if daemon and mounted and record.last_op_date:
+            written = datetime.datetime.fromisoformat(record.last_op_date.replace("Z", "+00:00"))
             if daemon.since > written.timestamp() + _ROUNDING:
                 found.append(record.device_path)
-    return sorted(set(found))
+    return sorted(found)
