@@ -30,8 +30,8 @@ _TOLD = f"{_sources.STATE_DIRECTORY}/hook-known"
 _DAEMONS = ("libvirtd.service", "virtqemud.service")
 # What the hook is made of: C(_hook) and all that it imports.
 _PARTS = """
-    _centers _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records _sources
-    _storage _storage._definition _storage._file _systemd _views
+    _centers _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records _sources _systemd
+    _views
 """.split()
 
 _LINUX = (5, 12)

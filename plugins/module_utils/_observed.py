@@ -274,9 +274,9 @@ def _coming(
     for name, center in planned.items():
         known = centers.get(name)
         if known is None or not _is_mounted(known, mounts) or center.storage_url not in ("", known.storage_url):
-            directory = _storage.definition(center.storage_url, True).directory if center.storage_url else None
+            directory = _storage.directory(center.storage_url) if center.storage_url else ""
             uuid = center.uuid or (known.uuid if known else _identity.center_uuid(name))
-            coming[name] = dataclasses.replace(center, uuid=uuid, mount_point=directory or "")
+            coming[name] = dataclasses.replace(center, uuid=uuid, mount_point=directory)
     return coming
 
 

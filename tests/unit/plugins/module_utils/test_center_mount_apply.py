@@ -10,7 +10,20 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_mount, _centers, _mountinfo, _systemd
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _center_apply,
+    _center_effects,
+    _center_files,
+    _center_mount,
+    _center_state,
+    _center_unit,
+    _centers,
+    _keeper_file,
+    _mountinfo,
+    _opener,
+    _storage,
+    _systemd,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
@@ -21,24 +34,41 @@ class Host:
     """A directory of units, a mount point, and a systemctl that can be made to fail."""
 
     def __init__(self, root, monkeypatch):
+        self.root = root
         self.units = root / "units"
         self.units.mkdir()
         self.mount_point = root / "depot"
-        self.center = dataclasses.replace(b.CENTER, mount_point=str(self.mount_point))
+        self.center = dataclasses.replace(b.CENTER, mount_point=str(self.mount_point), keep_alive=False)
         self.calls = []
         self.fails = set()
-        self.right = True
+        self.state = _center_state.HEALTHY
+        self.mounts = []
         monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(self.units))
         monkeypatch.setattr(_systemd, "call", self.call)
-        monkeypatch.setattr(_mountinfo, "read", list)
-        monkeypatch.setattr(_center_mount, "_is_right", lambda *_arguments: self.calls.append("look") or self.right)
+        monkeypatch.setattr(_systemd, "journal", lambda _unit: ["said so"])
+        monkeypatch.setattr(_mountinfo, "read", lambda: self.mounts)
+        monkeypatch.setattr(_center_state, "look", self.look)
+        monkeypatch.setattr(_opener, "look", lambda *_arguments: [_opener.Found((1, 5), 0)])
+        monkeypatch.setattr(_center_files, "_PENDING", str(root / "pending"))
+        monkeypatch.setattr(_center_files, "protect", lambda path: self.calls.append("protect"))
+        monkeypatch.setattr(_storage._backend, "directory", lambda name: str(root / "secrets" / name))
+        monkeypatch.setattr(_center_effects._mountapi, "unmount", self.unmount)
+        monkeypatch.setattr(_keeper_file, "install", lambda: self.calls.append("keeper"))
 
-    def call(self, verb, unit=None, timeout=120, code="systemd_error"):
+    def call(self, verb, unit=None, timeout=120, code="systemd_error", options=()):
         self.calls.append(verb)
         if verb in self.fails:
             raise ModelfleetError(code, f"systemctl {verb} failed")
 
-    def view(self, text=None, mounted=False):
+    def look(self, center, unit, deadline, verify=True):
+        self.calls.append("look")
+        return _center_state.Seen(self.state, why="said so")
+
+    def unmount(self, path, lazy=False):
+        self.calls.append("lazily" if lazy else "pop")
+        self.mounts.pop()
+
+    def view(self, text=None, mounted=False, **changes):
         """What is there: a unit of ours with a text, or none."""
         ours = None
         if text is not None:
@@ -48,10 +78,13 @@ class Host:
         state = ("active", "enabled") if mounted else ("inactive", "")
         unit = _systemd.Unit(UNIT, "loaded", *state, "", False)
         mount = b.ROOT._replace(mount_point=str(self.mount_point)) if mounted else None
-        return _center_mount.View(ours, unit, mount, False, self.mount_point.is_dir())
+        seen = _center_state.Seen(_center_state.WRONG_OPTIONS if mounted else _center_state.NOT_MOUNTED, mount, 1)
+        found = _center_mount.View(ours, unit, seen, self.mount_point.is_dir(), watched=False)
+        return dataclasses.replace(found, **changes)
 
-    def apply(self, state, view):
-        _center_mount.apply(_center_mount.plan(state, self.center, view, None), view, 30)
+    def apply(self, state, view, secrets=None):
+        steps = _center_mount.plan(state, self.center, view, None)
+        _center_apply.apply([step._replace(unit=UNIT) for step in steps], view, None, secrets or {}, 30)
 
     def text(self):
         path = self.units / UNIT
@@ -63,32 +96,69 @@ def host(tmp_path, monkeypatch):
     return Host(tmp_path, monkeypatch)
 
 
-def failure(host, view):
+def failure(host, view, **options):
     with pytest.raises(ModelfleetError) as caught:
-        host.apply("mounted", view)
+        host.apply("mounted", view, **options)
     return caught.value.code
 
 
 def test_a_center_is_mounted_and_enabled(host):
     host.apply("mounted", host.view())
-    assert host.calls == ["daemon-reload", "enable", "start", "look"]
-    assert host.text() == _centers.render(host.center)
+    assert host.calls == ["daemon-reload", "enable", "protect", "start", "look"]
+    assert host.text() == _center_unit.render(host.center)
     assert (host.units / UNIT).stat().st_mode & 0o777 == 0o644
     assert [path.name for path in host.units.iterdir()] == [UNIT]
     assert host.mount_point.is_dir()
+    assert not _center_files.is_pending("depot")
 
 
 def test_a_center_goes_with_its_unit_and_its_mount_point(host):
-    host.apply("absent", host.view(_centers.render(host.center), mounted=True))
+    host.apply("absent", host.view(_center_unit.render(host.center), mounted=True))
     assert host.calls == ["stop", "disable", "daemon-reload"]
     assert host.text() is None and not host.mount_point.exists()
 
 
 def test_what_lay_in_the_mount_point_stays(host):
-    view = host.view(_centers.render(host.center), mounted=True)
+    view = host.view(_center_unit.render(host.center), mounted=True)
     (host.mount_point / "kept").touch()
     host.apply("absent", view)
     assert (host.mount_point / "kept").exists()
+
+
+@pytest.mark.parametrize(("state", "how"), [("wrong options", "pop"), ("dead", "lazily"), ("hung", "lazily")])
+def test_what_is_mounted_again_is_taken_away_first(state, how, host, monkeypatch):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))] * 2
+    states = iter([state, "healthy"])
+    monkeypatch.setattr(_center_state, "look", lambda *_arguments, **_options: _center_state.Seen(next(states)))
+    host.apply("mounted", view)
+    assert host.calls.count(how) == 2
+    assert host.calls[-2:] == ["protect", "start"]
+    # What is dead goes before systemd is asked to stop its unit, which would look at it.
+    assert host.calls[0] == ("stop" if how == "pop" else "lazily")
+
+
+def test_credentials_are_written_for_root_alone(host):
+    path = host.root / "secrets" / "depot" / "keys"
+    (host.root / "secrets" / "depot").mkdir(parents=True, mode=0o755)
+    (host.root / "secrets" / "depot" / "old").touch()
+    view = host.view(_center_unit.render(host.center), mounted=True, secrets=False)
+    host.apply("mounted", view, {str(path): "hunter2"})
+    assert path.read_text() == "hunter2"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [item.name for item in path.parent.iterdir()] == ["keys"]
+
+
+def test_credentials_that_do_not_do_are_put_back(host):
+    path = host.root / "secrets" / "depot" / "keys"
+    path.parent.mkdir(parents=True)
+    path.write_text("hunter1")
+    view = host.view(_center_unit.render(host.center), mounted=True, secrets=False)
+    host.fails = {"start"}
+    assert failure(host, view, secrets={str(path): "hunter2"}) == "center_mount_failed"
+    assert path.read_text() == "hunter1"
+    assert host.calls[-1] == "restart"
 
 
 @pytest.mark.parametrize(
@@ -103,21 +173,30 @@ def test_a_fresh_center_that_cannot_be_mounted_leaves_nothing(broken, host):
 
 def test_a_changed_center_that_cannot_be_mounted_is_as_it_was(host):
     view = host.view("[Mount]\nWhat=/before\n", mounted=True)
-    host.fails = {"restart"}
+    host.fails = {"start"}
     assert failure(host, view) == "center_mount_failed"
     assert host.text() == "[Mount]\nWhat=/before\n"
-    assert host.calls[-2:] == ["daemon-reload", "restart"]
+    assert host.calls[-3:] == ["daemon-reload", "enable", "restart"]
     assert host.mount_point.is_dir()
 
 
-def test_a_mount_that_shows_something_else_is_a_failure(host):
-    host.right = False
-    assert failure(host, host.view()) == "center_mount_failed"
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (_center_state.WRONG_SOURCE, "center_mount_failed"),
+        (_center_state.NOT_MOUNTED, "center_mount_failed"),
+        (_center_state.WRONG_CONTENT, "storage_wrong"),
+        (_center_state.HUNG, "storage_timeout"),
+    ],
+)
+def test_a_mount_that_is_not_what_was_wanted_is_a_failure(state, code, host):
+    host.state = state
+    assert failure(host, host.view()) == code
     assert host.text() is None
 
 
 def test_a_unit_that_was_right_is_not_put_back(host):
-    text = _centers.render(host.center)
+    text = _center_unit.render(host.center)
     host.fails = {"start"}
     assert failure(host, host.view(text)) == "center_mount_failed"
     assert host.text() == text
@@ -129,3 +208,13 @@ def test_a_file_system_error_has_a_code(host):
     host.units.rmdir()
     assert failure(host, view) == "center_mount_failed"
     assert host.calls.count("start") == 0
+
+
+def test_a_run_that_is_killed_leaves_word_that_mounting_is_due(host, monkeypatch):
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_center_apply, "mount", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.apply("mounted", host.view("[Mount]\nWhat=/before\n", mounted=True))
+    assert _center_files.is_pending("depot")

@@ -12,17 +12,21 @@ import errno
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _center_files,
     _center_mount,
+    _center_state,
     _centers,
+    _keeper_file,
     _mountinfo,
     _opener,
+    _probe,
     _systemd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
 CENTER = b.CENTER
-MOUNT = b.ROOT._replace(mount_point=CENTER.mount_point, options=b.READ_ONLY)
+MOUNT = b.ROOT._replace(mount_id=50, parent_id=21, mount_point=CENTER.mount_point, options=b.READ_ONLY)
 OURS = _centers.Unit("/etc/systemd/system/mnt-depot.mount", "text", CENTER)
 OTHER = _centers.Unit("/etc/systemd/system/mnt-depot.mount", "text", dataclasses.replace(CENTER, name="other"))
 
@@ -35,15 +39,27 @@ class Host:
         self.directories = {"/data/depot": (1, 5), "/mnt/depot": (1, 5)}
         self.error = errno.ENOENT
         self.fragment = OURS.path
+        self.known = [OURS]
+        self.answer = 0
+        self.programs = {"mount.nfs"}
+        self.lives = False
         monkeypatch.setattr(_mountinfo, "read", lambda: self.mounts)
         monkeypatch.setattr(_opener, "look", self.look)
+        monkeypatch.setattr(_probe, "ask", self.ask)
         monkeypatch.setattr(_systemd, "mount_unit_name", lambda path: path.strip("/").replace("/", "-") + ".mount")
         monkeypatch.setattr(_systemd, "show", self.show)
+        monkeypatch.setattr(_centers, "units", lambda: self.known)
+        monkeypatch.setattr(_keeper_file, "installed", lambda: True)
+        monkeypatch.setattr(_center_state, "processes", lambda _unit: [7] if self.lives else [])
+        monkeypatch.setattr(_center_mount.shutil, "which", lambda name, path: name if name in self.programs else None)
 
     def look(self, root, paths, deadline, clone=False):
         assert paths == ["."]
         identity = self.directories.get(root)
         return [_opener.Found(identity, 0 if identity else self.error)]
+
+    def ask(self, name, path, verify, deadline):
+        return _probe.Answers((_probe.Check("stat", self.answer, 0.1),))
 
     def show(self, unit):
         return _systemd.Unit(unit, "loaded", "active", "enabled", self.fragment, False)
@@ -54,8 +70,8 @@ def host(monkeypatch):
     return Host(monkeypatch)
 
 
-def observe(center=CENTER, wanted=True, units=(OURS,)):
-    return _center_mount.observe(center, wanted, list(units), 5)
+def observe(center=CENTER, wanted=True, units=(OURS,), **options):
+    return _center_mount.observe(center, wanted, list(units), 5, **options)
 
 
 def refusal(*arguments, **options):
@@ -64,34 +80,82 @@ def refusal(*arguments, **options):
     return caught.value.code
 
 
-def test_a_center_that_is_mounted_is_right(host):
+def test_a_center_that_is_mounted_is_healthy(host):
     view = observe()
-    assert (view.ours, view.mount, view.right, view.directory) == (OURS, MOUNT, True, True)
-    assert view.unit.name == "mnt-depot.mount"
+    assert (view.ours, view.seen.mount, view.seen.state, view.directory) == (OURS, MOUNT, "healthy", True)
+    assert (view.unit.name, view.watched) == ("mnt-depot.mount", True)
 
 
 @pytest.mark.parametrize(
-    ("center", "mounts", "seen"),
+    ("center", "mounts", "seen", "state"),
     [
-        (CENTER, [b.ROOT], (1, 5)),
-        (CENTER, [b.ROOT, MOUNT], (1, 6)),
-        (CENTER, [b.ROOT, MOUNT], None),
-        (CENTER, [b.ROOT, MOUNT._replace(options=b.READ_WRITE)], (1, 5)),
-        (CENTER, [b.ROOT, MOUNT._replace(options=frozenset({"ro", "nodev"}))], (1, 5)),
-        (CENTER, [b.ROOT, MOUNT._replace(options=frozenset({"ro", "nosuid"}))], (1, 5)),
-        (dataclasses.replace(CENTER, read_only=False), [b.ROOT, MOUNT], (1, 5)),
+        (CENTER, [b.ROOT], (1, 5), "not mounted"),
+        (CENTER, [b.ROOT, MOUNT], (1, 6), "wrong source"),
+        (CENTER, [b.ROOT, MOUNT], None, "wrong source"),
+        (CENTER, [b.ROOT, MOUNT, MOUNT._replace(mount_id=51, parent_id=50)], (1, 5), "stacked"),
+        (CENTER, [b.ROOT, MOUNT, MOUNT._replace(mount_id=51, mount_point="/mnt")], (1, 5), "shadowed"),
+        (CENTER, [b.ROOT, MOUNT._replace(options=b.READ_WRITE)], (1, 5), "wrong options"),
+        (CENTER, [b.ROOT, MOUNT._replace(options=frozenset({"ro", "nodev"}))], (1, 5), "wrong options"),
+        (CENTER, [b.ROOT, MOUNT._replace(options=frozenset({"ro", "nosuid"}))], (1, 5), "wrong options"),
+        (dataclasses.replace(CENTER, read_only=False), [b.ROOT, MOUNT], (1, 5), "wrong options"),
     ],
-    ids=["nothing mounted", "another directory", "dead", "writable", "setuid", "devices", "not writable"],
 )
-def test_what_is_mounted_is_compared_with_what_was_wanted(center, mounts, seen, host):
+def test_what_is_mounted_is_compared_with_what_was_wanted(center, mounts, seen, state, host):
     host.mounts = mounts
     host.directories["/mnt/depot"] = seen
-    assert observe(center).right is False
+    assert observe(center).seen.state == state
 
 
 def test_a_writable_center_may_be_wanted(host):
     host.mounts = [b.ROOT, MOUNT._replace(options=b.READ_WRITE)]
-    assert observe(dataclasses.replace(CENTER, read_only=False)).right
+    assert observe(dataclasses.replace(CENTER, read_only=False)).seen.healthy
+
+
+@pytest.mark.parametrize(
+    ("answer", "lives", "state"),
+    [
+        (errno.ENOTCONN, False, "dead"),
+        (errno.ENOTCONN, True, "unreachable"),
+        (errno.ESTALE, True, "dead"),
+        (errno.EHOSTDOWN, True, "unreachable"),
+        (errno.ETIMEDOUT, True, "hung"),
+        (errno.EIO, True, "error"),
+    ],
+)
+def test_one_error_may_mean_two_things(answer, lives, state, host):
+    host.answer, host.lives = answer, lives
+    host.mounts = [b.ROOT, MOUNT._replace(fstype="fuse.glusterfs", source="g1:/depot")]
+    host.programs = {"mount.glusterfs"}
+    center = dataclasses.replace(CENTER, storage_url="glusterfs://g1/depot")
+    assert observe(center).seen.state == state
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "state"),
+    [
+        ("nfs://filer/vol", {"fstype": "nfs4", "source": "filer:/vol"}, "healthy"),
+        ("nfs://filer/vol", {"fstype": "nfs4", "source": "filer:/other"}, "wrong source"),
+        ("nfs://filer/vol", {"fstype": "fuse.nfs", "source": "filer:/vol"}, "wrong source"),
+    ],
+)
+def test_storage_is_recognised_in_the_mount_table(url, changes, state, host):
+    host.mounts = [b.ROOT, MOUNT._replace(**changes)]
+    assert observe(dataclasses.replace(CENTER, storage_url=url)).seen.state == state
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "same"),
+    [
+        ("a:/b", "a:/b", True),
+        ("a:/b", "a:/bc", False),
+        ("*:/b", "10.0.0.1:6789:/b", True),
+        ("*:/b", "10.0.0.1:6789:/b/c", False),
+        ("JuiceFS:*", "JuiceFS:depot", True),
+        ("JuiceFS:*", "Other:depot", False),
+    ],
+)
+def test_a_source_may_be_known_in_part(wanted, shown, same):
+    assert _center_state.matches(wanted, shown) is same
 
 
 @pytest.mark.parametrize(
@@ -110,23 +174,42 @@ def test_storage_that_cannot_be_had_has_its_reason(error, code, host):
 
 
 def test_what_goes_needs_no_look_at_its_storage(host):
-    host.directories = {}
+    host.directories, host.answer = {}, errno.ETIMEDOUT
     view = observe(wanted=False)
-    assert (view.ours, view.right) == (OURS, False)
+    assert (view.ours, view.mounted) == (OURS, True)
+
+
+def test_a_client_that_is_not_installed_is_named(host):
+    host.programs = set()
+    with pytest.raises(ModelfleetError) as caught:
+        observe(dataclasses.replace(CENTER, storage_url="nfs://filer/vol"))
+    assert caught.value.code == "client_missing"
+    assert caught.value.details["debian"] == "nfs-common"
+
+
+def test_a_cache_does_not_fill_the_disk_of_the_system(host, monkeypatch):
+    host.programs = {"juicefs"}
+    cached = dataclasses.replace(CENTER, storage_url="juicefs+redis://meta/1", cache_dir="/no/such/place")
+    monkeypatch.setattr(_center_files, "on_root", lambda path: path == "/no/such/place")
+    assert refusal(cached) == "cache_on_root"
 
 
 def test_a_center_does_not_take_the_place_of_another(host):
     assert refusal(units=[OTHER]) == "center_conflict"
+    elsewhere = OTHER._replace(path="/etc/systemd/system/modelfleet-center-other.service")
+    assert refusal(units=[elsewhere]) == "center_conflict"
 
 
 def test_a_center_does_not_take_the_place_of_a_unit_of_somebody_else(host):
-    host.mounts = [b.ROOT]
+    host.mounts, host.known = [b.ROOT], []
     assert refusal(units=[]) == "center_conflict"
+    assert observe(units=[], take_over=True).ours is None
 
 
 def test_a_center_does_not_take_the_place_of_a_mount_of_somebody_else(host):
-    host.fragment = ""
+    host.fragment, host.known = "", []
     assert refusal(units=[]) == "center_conflict"
+    assert observe(units=[], take_over=True).mounted
     host.mounts = [b.ROOT]
     assert observe(units=[]).ours is None
 
@@ -141,7 +224,7 @@ def test_a_center_that_goes_does_not_mistake_another_for_itself(host):
 
 
 def test_a_mount_point_may_be_there_without_a_mount(host, tmp_path):
-    host.mounts, host.fragment = [b.ROOT], ""
+    host.mounts, host.fragment, host.known = [b.ROOT], "", []
     missing = dataclasses.replace(CENTER, mount_point=str(tmp_path / "missing"))
     assert observe(missing, units=[]).directory is False
     assert observe(dataclasses.replace(missing, mount_point=str(tmp_path)), units=[]).directory is True

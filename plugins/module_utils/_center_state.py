@@ -1,0 +1,241 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is at the mount point of a model center: nothing, the right thing, or one of the ways in which it is wrong.
+
+A client's word, C(ismount), C(stat) or a unit's C(active) prove nothing. The mount table says what is mounted, and
+C(_probe) whether it answers.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import typing as t
+
+from . import _mountinfo, _opener, _probe, _storage, _systemd
+from ._centers import Center
+from ._errors import ModelfleetError
+from ._storage._backend import Definition, Shows
+
+HEALTHY = "healthy"
+NOT_MOUNTED = "not mounted"
+WRONG_SOURCE = "wrong source"
+WRONG_OPTIONS = "wrong options"
+STACKED = "stacked"
+SHADOWED = "shadowed"
+DEAD = "dead"
+UNREACHABLE = "unreachable"
+HUNG = "hung"
+ERROR = "error"
+WRONG_CONTENT = "wrong content"
+
+# What a new mount heals.
+REPAIRABLE = frozenset((WRONG_SOURCE, WRONG_OPTIONS, STACKED, DEAD))
+# What only the storage itself can heal.
+UNHEALTHY = frozenset((UNREACHABLE, HUNG, ERROR, WRONG_CONTENT))
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What is at a mount point.
+
+    Attributes:
+        state: one of the words above.
+        mount: what is seen there, None for nothing.
+        depth: how many mounts are there over one another.
+        answers: what it answered, None when it was not asked.
+        why: what is wrong, for people.
+    """
+
+    state: str
+    mount: t.Optional[_mountinfo.Mount] = None
+    depth: int = 0
+    answers: t.Optional[_probe.Answers] = None
+    why: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == HEALTHY
+
+
+def look(center: Center, unit: str, deadline: float, verify: bool = True) -> Seen:
+    """Look at the mount point of a center.
+
+    Args:
+        unit: the name of the unit that mounts it.
+        deadline: seconds for its storage to answer.
+        verify: whether what shall be there is looked for.
+    """
+    definition = _storage.definition(center)
+    mounts = _mountinfo.read()
+    stack = _mountinfo.stack(mounts, center.mount_point)
+    if not stack:
+        return Seen(NOT_MOUNTED)
+    mount = stack[-1]
+    seen = Seen(HEALTHY, mount, len(stack))
+    wrong = _wrong_in_table(center, definition, mounts, stack)
+    if wrong:
+        return dataclasses.replace(seen, state=wrong[0], why=wrong[1])
+    answers = _probe.ask(center.name, center.mount_point, center.verify_path if verify else "", deadline)
+    state, why = judge(answers, lambda: daemon_lives(unit, mount))
+    return dataclasses.replace(seen, state=state, answers=answers, why=why)
+
+
+def _wrong_in_table(
+    center: Center, definition: Definition, mounts: list[_mountinfo.Mount], stack: list[_mountinfo.Mount]
+) -> t.Optional[tuple[str, str]]:
+    mount = stack[-1]
+    above = _mountinfo.shadow(mounts, mount)
+    if above is not None:
+        return SHADOWED, f"{above.fstype} from {above.source} at {above.mount_point} hides it"
+    if not recognised(definition.shows, mount):
+        lower = any(recognised(definition.shows, other) for other in stack[:-1])
+        return STACKED if lower else WRONG_SOURCE, f"{mount.fstype} from {mount.source} is seen there"
+    # A bind of a directory in which something is mounted has two mounts at one place where propagation put them.
+    if len(stack) > 1 and not definition.adopted:
+        return STACKED, f"{len(stack)} mounts lie over one another"
+    if not definition.adopted and not access_right(center, definition, mount):
+        return WRONG_OPTIONS, f"its options are {','.join(sorted(mount.options))}"
+    return None
+
+
+def access_right(center: Center, definition: Definition, mount: _mountinfo.Mount) -> bool:
+    """Whether a mount is read-only as wanted, and safe."""
+    if mount.read_only != center.read_only:
+        return False
+    # A FUSE client decides itself what it makes of these; what a VM gets has them in any case.
+    return bool(definition.command) or {"nosuid", "nodev"} <= mount.options
+
+
+def recognised(shows: Shows, mount: _mountinfo.Mount) -> bool:
+    """Whether the mount table shows what a definition makes. A bind looks like any other: C(same_directory) tells."""
+    if shows.fstypes and not any(_is_type(wanted, mount.fstype) for wanted in shows.fstypes):
+        return False
+    if shows.source and not matches(shows.source, mount.source):
+        return False
+    if shows.backing_file and _backing_file(mount.device) != shows.backing_file:
+        return False
+    return not shows.device or _device(shows.device) == mount.device
+
+
+def _is_type(wanted: str, shown: str) -> bool:
+    return shown.startswith(wanted) if wanted.endswith(".") else shown == wanted
+
+
+def matches(wanted: str, shown: str) -> bool:
+    """Whether a source is the wanted one, in which an asterisk at an end stands for anything."""
+    if wanted.startswith("*"):
+        return shown.endswith(wanted[1:])
+    return shown.startswith(wanted[:-1]) if wanted.endswith("*") else shown == wanted
+
+
+def _backing_file(device: str) -> str:
+    try:
+        with open(f"/sys/dev/block/{device}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _device(path: str) -> str:
+    try:
+        number = os.stat(path).st_rdev
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def same_directory(center: Center, directory: str, deadline: float) -> bool:
+    """Whether a center shows a directory of this host."""
+    there = _opener.look(center.mount_point, ["."], deadline)[0].identity
+    return there is not None and there == _opener.look(directory, ["."], deadline)[0].identity
+
+
+def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, str]:
+    """The state that answers speak of, and why.
+
+    Args:
+        lives: whether the client of the storage is there.
+    """
+    error, failed = answers.error, answers.failed
+    if not error:
+        return HEALTHY, ""
+    why = f"{failed}: {os.strerror(error)}"
+    if error == errno.ETIMEDOUT:
+        return HUNG, f"{failed} was not answered{'; ' if answers.stuck else ''}{answers.stuck}"
+    if error in (errno.ENOTCONN, errno.ECONNABORTED):
+        # The client is dead, or it lives and has lost its servers, and heals itself when they come back.
+        return (UNREACHABLE, why) if lives() else (DEAD, why)
+    if error in (errno.ESTALE, errno.ESHUTDOWN):
+        return DEAD, why
+    if error in (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET):
+        return UNREACHABLE, why
+    if failed == _probe.VERIFY and error in (errno.ENOENT, errno.ENOTDIR):
+        return WRONG_CONTENT, "verify_path is not there"
+    return ERROR, why
+
+
+def failure(seen: Seen, what: str, **details: t.Any) -> ModelfleetError:
+    """The error for a mount that cannot be used."""
+    code = {
+        UNREACHABLE: "storage_unreachable",
+        HUNG: "storage_timeout",
+        ERROR: "storage_error",
+        WRONG_CONTENT: "storage_wrong",
+    }.get(seen.state, "center_mount_failed")
+    return ModelfleetError(code, what, state=seen.state, checks=checks(seen), **details)
+
+
+def at(center: Center) -> Seen:
+    """What the mount table has at a mount point, without a question to any storage."""
+    stack = _mountinfo.stack(_mountinfo.read(), center.mount_point)
+    return Seen(HEALTHY, stack[-1], len(stack)) if stack else Seen(NOT_MOUNTED)
+
+
+def checks(seen: Seen) -> list[dict[str, t.Any]]:
+    """What was asked of a mount, as modules return it."""
+    if seen.answers is None:
+        return []
+    return [
+        {
+            "operation": check.operation,
+            "errno": errno.errorcode.get(check.error, ""),
+            "seconds": round(check.seconds, 3),
+        }
+        for check in seen.answers.checks
+    ]
+
+
+def daemon_lives(unit: str, mount: _mountinfo.Mount) -> bool:
+    """Whether the client of a mount is there: any process of its unit; kernel clients always are."""
+    if not mount.fstype.startswith("fuse"):
+        return True
+    return bool(processes(unit))
+
+
+def processes(unit: str) -> list[int]:
+    """The processes of a unit that have not ended."""
+    group = _systemd.control_group(unit)
+    if not group:
+        return []
+    found: set[int] = set()
+    # The second is where systemd keeps its groups beside controllers of the first version.
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
+        with contextlib.suppress(OSError), open(f"{root}{group}/cgroup.procs", encoding="ascii") as file:
+            found.update(int(line) for line in file.read().split())
+    return sorted(pid for pid in found if pid and runs(pid))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
