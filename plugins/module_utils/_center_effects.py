@@ -35,7 +35,17 @@ def mount(center: _centers.Center, unit: str, timeout: float, again: bool = Fals
         _center_files.protect(center.mount_point)
     if center.cache_dir:
         file_system(os.makedirs, center.cache_dir, 0o700, True)
-    _systemd.call("start", unit, timeout, code="center_mount_failed")
+    try:
+        _systemd.call("start", unit, timeout, code="center_mount_failed")
+    except ModelfleetError as problem:
+        if problem.code != "program_timeout":
+            raise
+        raise ModelfleetError(
+            "storage_timeout",
+            f"model center '{center.name}' was not mounted in {timeout:.0f} s",
+            center=center.name,
+            journal=_systemd.journal(unit),
+        ) from None
 
 
 def unmount(center: _centers.Center, unit: str, timeout: float, broken: bool = False) -> None:
@@ -77,9 +87,6 @@ def verify(center: _centers.Center, unit: str, deadline: float) -> None:
             C(storage_wrong).
     """
     seen = _center_state.look(center, unit, deadline)
-    directory = _storage.directory(center.storage_url)
-    if directory and seen.healthy and not _center_state.same_directory(center, directory, deadline):
-        seen = _center_state.Seen(_center_state.WRONG_SOURCE, why="another directory is seen there")
     if not seen.healthy:
         raise _center_state.failure(
             seen,

@@ -208,16 +208,12 @@ def _require(center: _centers.Center) -> None:
 
 
 def _look(center: _centers.Center, unit: str, deadline: float) -> _center_state.Seen:
-    directory = _storage.directory(center.storage_url)
-    adopted = _storage.definition(center).adopted
-    if directory and not adopted:
+    directory = _storage.definition(center).shows.directory
+    if directory:
         source = _opener.look(directory, ["."], deadline)[0]
         if source.identity is None:
             raise _source_error(center, directory, source.error)
-    seen = _center_state.look(center, unit, deadline)
-    if directory and not adopted and seen.healthy and not _center_state.same_directory(center, directory, deadline):
-        return dataclasses.replace(seen, state=_center_state.WRONG_SOURCE, why="another directory is seen there")
-    return seen
+    return _center_state.look(center, unit, deadline)
 
 
 def _source_error(center: _centers.Center, directory: str, error: int) -> ModelfleetError:

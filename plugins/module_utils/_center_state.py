@@ -82,8 +82,12 @@ def look(center: Center, unit: str, deadline: float, verify: bool = True) -> See
     wrong = _wrong_in_table(center, definition, mounts, stack)
     if wrong:
         return dataclasses.replace(seen, state=wrong[0], why=wrong[1])
-    answers = _probe.ask(center.name, center.mount_point, center.verify_path if verify else "", deadline)
+    place = f"{center.name}-{mount.device}"
+    answers = _probe.ask(place, center.mount_point, center.verify_path if verify else "", deadline)
     state, why = judge(answers, lambda: daemon_lives(unit, mount))
+    directory = definition.shows.directory
+    if state == HEALTHY and directory and not _same_directory(center, directory, deadline):
+        state, why = WRONG_SOURCE, "another directory is seen there"
     return dataclasses.replace(seen, state=state, answers=answers, why=why)
 
 
@@ -114,7 +118,7 @@ def access_right(center: Center, definition: Definition, mount: _mountinfo.Mount
 
 
 def recognised(shows: Shows, mount: _mountinfo.Mount) -> bool:
-    """Whether the mount table shows what a definition makes. A bind looks like any other: C(same_directory) tells."""
+    """Whether the mount table shows what a definition makes; of a bind it cannot tell."""
     if shows.fstypes and not any(_is_type(wanted, mount.fstype) for wanted in shows.fstypes):
         return False
     if shows.source and not matches(shows.source, mount.source):
@@ -151,7 +155,7 @@ def _device(path: str) -> str:
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def same_directory(center: Center, directory: str, deadline: float) -> bool:
+def _same_directory(center: Center, directory: str, deadline: float) -> bool:
     """Whether a center shows a directory of this host."""
     there = _opener.look(center.mount_point, ["."], deadline)[0].identity
     return there is not None and there == _opener.look(directory, ["."], deadline)[0].identity

@@ -103,7 +103,7 @@ SuccessExitStatus=SIGTERM
 
 def _adopted(center: _centers.Center) -> str:
     return f"""\
-RequiresMountsFor={argument(center.mount_point)}
+RequiresMountsFor={argument(center.mount_point, first=True)}
 
 [Service]
 Type=oneshot
@@ -142,7 +142,7 @@ WantedBy=timers.target
 def argument(word: str, first: bool = False) -> str:
     """A word of a command line (systemd.service(5)), in which nothing is expanded."""
     escaped = _escaped(word).replace("\\", "\\\\").replace('"', '\\"')
-    # A dollar sign in the name of the program is none.
+    # A dollar sign in the name of the program, or in what is no command, is none.
     return f'"{escaped if first else escaped.replace("$", "$$")}"'
 
 

@@ -78,7 +78,7 @@ def ask(name: str, path: str, verify: str, deadline: float, directory: str = DIR
     """Ask the mount of a center.
 
     Args:
-        name: of the center.
+        name: of the mount; while it is the same, at most one process is left behind.
         path: of the mount point.
         verify: what must be there, relative to the mount point; empty to read any file.
         deadline: seconds for all answers.

@@ -25,6 +25,7 @@ OLD = Environment("control")
 
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
 # About half of the lab's time.
+_LAB_STORAGE = "tests/lab/storage"
 _LAB_FAULTS = tuple(
     f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts")
 )
@@ -76,6 +77,7 @@ def _jobs() -> list[Job]:
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
         Job("lab-2.19", _lab_rest, needs=(*old, "images"), lane="lab"),
         Job("lab-faults-2.19", _lab_faults, needs=(*old, "images"), lane="lab faults"),
+        Job("lab-storage-2.19", _lab_storage, needs=(*old, "images"), lane="lab storage"),
         Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), lane="lab"),
     ]
 
@@ -177,11 +179,16 @@ def _lab_faults(log: Log) -> None:
     _pytest(log, *_LAB_FAULTS, MODELFLEET_TEST_LAB="faults")
 
 
+def _lab_storage(log: Log) -> None:
+    """Run the tests of storage, in a lab whose hosts have the clients and the servers."""
+    _pytest(log, _LAB_STORAGE, MODELFLEET_TEST_LAB="storage")
+
+
 def _lab_rest(log: Log) -> None:
-    _pytest(log, "tests/lab", *(f"--ignore={file}" for file in _LAB_FAULTS))
+    _pytest(log, "tests/lab", *(f"--ignore={path}" for path in (*_LAB_FAULTS, _LAB_STORAGE)))
 
 
 def _lab_new(log: Log) -> None:
     """Run the tests that say so once more; they find in the environment what to put before Ansible's commands."""
     wrapper = str(Path(__file__).with_name("ansible-new"))
-    _pytest(log, "tests/lab", "-m", "control_new", MODELFLEET_CONTROL=wrapper)
+    _pytest(log, "tests/lab", f"--ignore={_LAB_STORAGE}", "-m", "control_new", MODELFLEET_CONTROL=wrapper)
