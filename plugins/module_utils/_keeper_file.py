@@ -15,7 +15,7 @@ import importlib
 import inspect
 import os
 
-from . import _center_files, _center_unit, _hook_file, _storage, _systemd
+from . import _center_files, _center_unit, _hook_file, _keeper, _storage, _systemd
 
 # What the program is made of: C(_keeper) and all that it imports.
 _PARTS = """
@@ -27,10 +27,10 @@ _PARTS = """
 @functools.cache
 def program() -> bytes:
     """The program of this release, an archive that Python runs."""
-    # A file for each back end, whichever there are.
+    # A file for each back end, whichever there are. Imports by name, because Ansible sends to a host only those.
     back_ends = {type(back_end).__module__.rpartition(".")[2] for back_end in _storage.BACK_ENDS.values()}
     names = [*_PARTS, *(f"_storage.{name}" for name in back_ends)]
-    return _hook_file.archive(source, names, "#!/usr/bin/python3 -I\n", "_keeper")
+    return _hook_file.archive(source, names, "#!/usr/bin/python3 -I\n", _keeper.__name__.rpartition(".")[2])
 
 
 def source(name: str) -> str:
