@@ -78,7 +78,8 @@ class S3(BackEnd):
             ",".join(merged(options, center.options)),
         )
         needs = (Need(program, "s3fs", "s3fs-fuse"),)
-        return Definition(Shows(("fuse.s3fs",), source), command=command, needs=needs)
+        # Of a client that is told its source the type may be a bare one.
+        return Definition(Shows(("fuse.s3fs", "fuse"), source), command=command, needs=needs)
 
     def secrets(self, url: _url.Url, center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         if given and not ("access_key" in given and "secret_key" in given):

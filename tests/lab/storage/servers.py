@@ -38,6 +38,7 @@ class Storage:
         server: the unit of its server, which can be stopped and frozen; empty for none.
         client: what the command of its client has in it; empty for a client in the kernel.
         service: whether its client is run by a service.
+        limit: the host on which it works, None for both.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Storage:
     server: str = ""
     client: str = ""
     service: bool = False
+    limit: str | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -123,7 +125,8 @@ PRIVATE_KEY, PUBLIC_KEY = _key()
 
 
 def serve_sftp(host: Host) -> None:
-    host.run(["useradd", "--create-home", "svc"])
+    # Without a password, but not locked, which sshd refuses as well.
+    host.run(["useradd", "--create-home", "--password=*", "svc"])
     host.write("/home/svc/.ssh/authorized_keys", PUBLIC_KEY)
     host.run(["chown", "-R", "svc:svc", "/home/svc/.ssh"])
     host.run(["sh", "-c", "mkdir -p /root/.ssh && ssh-keyscan 127.0.0.1 >> /root/.ssh/known_hosts 2>/dev/null"])
@@ -139,8 +142,8 @@ def serve_juicefs_sqlite(host: Host) -> None:
 def serve_juicefs_redis(host: Host) -> None:
     serve_s3(host)
     host.run(["mkdir", "-p", "/srv/jfs-objects"])
-    redis = ["--port", "6399", "--bind", "127.0.0.1", "--requirepass", META_PASSWORD, "--save", "", "--dir", "/tmp"]
-    run_as(host, "lab-redis", "/usr/bin/redis-server", *redis, after=listens(6399))
+    host.write("/data/redis.conf", f'port 6399\nbind 127.0.0.1\nrequirepass "{META_PASSWORD}"\nsave ""\ndir /tmp\n')
+    run_as(host, "lab-redis", "/usr/bin/redis-server", "/data/redis.conf", after=listens(6399))
     meta = "redis://127.0.0.1:6399/1"
     bucket = ["--storage=s3", "--bucket=http://127.0.0.1:9000/jfs-objects"]
     keys = [f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}"]
@@ -181,6 +184,8 @@ def _storages() -> list[Storage]:
             server="lab-s3",
             client="s3fs models",
             service=True,
+            # s3fs 1.95 does not understand what the server of the tests says of directories.
+            limit="alpha",
         ),
         Storage(
             "dav",

@@ -26,17 +26,17 @@ BOUND = 40
 @pytest.fixture
 def mounted(storage: Storage, prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Host]]:
     """Both hosts, with the storage mounted."""
-    ansible.module("model_center_mount", center(storage))
-    yield prepared
-    for host in prepared.values():
+    ansible.module("model_center_mount", center(storage), limit=storage.limit)
+    hosts = {name: host for name, host in prepared.items() if storage.limit in (None, name)}
+    yield hosts
+    for host in hosts.values():
         if storage.server:
             host.run(["systemctl", "kill", "--signal=CONT", storage.server], check=False)
-            storage.serve(host) if storage.server == "lab-s3" else None
     ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
 
 
-def state(ansible: Ansible, wanted: str) -> Callable[[], bool]:
-    return lambda: {seen["state"] for seen in info(ansible).values()} == {wanted}
+def state(ansible: Ansible, wanted: str, limit: str | None = None) -> Callable[[], bool]:
+    return lambda: {seen["state"] for seen in info(ansible, limit).values()} == {wanted}
 
 
 def of(*names: str) -> Any:
@@ -54,7 +54,7 @@ def test_a_client_that_dies_is_brought_back(storage: Storage, mounted: dict[str,
         if not storage.service:
             # Nobody supervises it; the timer does this once a minute.
             host.run(["systemctl", "start", f"modelfleet-keeper@{NAME}.service"], timeout=120)
-    wait_until("the client is back", 60, state(ansible, "healthy"))
+    wait_until("the client is back", 60, state(ansible, "healthy", storage.limit))
     for host in mounted.values():
         assert host.run(["cat", f"{MOUNT_POINT}/{VERIFY}"]).stdout == '{"hidden_size": 8}\n'
 
@@ -75,18 +75,19 @@ def test_a_frozen_server_hangs_nobody(storage: Storage, mounted: dict[str, Host]
     for host in mounted.values():
         host.run(["systemctl", "kill", "--signal=STOP", storage.server])
     began = time.monotonic()
-    for seen in info(ansible).values():
+    limit = storage.limit
+    for seen in info(ansible, limit).values():
         assert seen["state"] in ("hung", "error"), seen
         assert seen["checks"][-1]["errno"]
-    failed = ansible.module("model_center_mount", center(storage, timeout=5), ok=False)
+    failed = ansible.module("model_center_mount", center(storage, timeout=5), ok=False, limit=limit)
     assert time.monotonic() - began < 2 * BOUND
     for result in failed.values():
         assert result["error_code"] in ("storage_timeout", "storage_error")
-    warned = ansible.module("model_center_mount", center(storage, timeout=5, on_unhealthy="warn"))
+    warned = ansible.module("model_center_mount", center(storage, timeout=5, on_unhealthy="warn"), limit=limit)
     assert {result["changed"] for result in warned.values()} == {False}
     for host in mounted.values():
         host.run(["systemctl", "kill", "--signal=CONT", storage.server])
-    wait_until("it answers again", 90, state(ansible, "healthy"))
+    wait_until("it answers again", 90, state(ansible, "healthy", limit))
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], set[str]]] = {
@@ -137,7 +138,9 @@ def test_what_is_wrong_has_its_code_and_leaves_nothing(
             storage.serve(host)
         served.add(storage.name)
     began = time.monotonic()
-    results = ansible.module("model_center_mount", center(storage, timeout=20, **changes), ok=False)
+    results = ansible.module(
+        "model_center_mount", center(storage, timeout=20, **changes), ok=False, limit=storage.limit
+    )
     assert time.monotonic() - began < 2 * BOUND
     for where, result in results.items():
         assert result["error_code"] in codes, (where, result)
@@ -166,15 +169,16 @@ def test_options_and_secrets_change_and_failures_are_undone(storage: Storage, an
 @pytest.mark.usefixtures("mounted")
 @of("s3fs")
 def test_another_client_takes_its_place(ansible: Ansible) -> None:
+    limit = STORAGES["s3fs"].limit
     other = center(STORAGES["rclone"])
-    for results in ansible.each("model_center_mount", [other, other]).values():
+    for results in ansible.each("model_center_mount", [other, other], limit=limit).values():
         steps = [item["actions"] for item in results]
         assert steps == [["write_credentials", "write_unit", "reload_systemd", "remount"]] * 2 + [[], []]
     bind = center(STORAGES["bind"])
-    for results in ansible.each("model_center_mount", [bind, bind]).values():
+    for results in ansible.each("model_center_mount", [bind, bind], limit=limit).values():
         assert [result.get("msg") for result in results] == [None] * 4
         assert results[0]["actions"] == results[1]["actions"] and results[2]["actions"] == []
-    for seen in info(ansible).values():
+    for seen in info(ansible, limit).values():
         assert (seen["state"], seen["mount"]["fstype"] != "fuse.rclone", seen["drift"]) == ("healthy", True, [])
 
 
