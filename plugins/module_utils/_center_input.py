@@ -56,7 +56,7 @@ def wanted(params: dict[str, t.Any], known: t.Optional[_centers.Center]) -> Wish
         cache_dir=_input.absolute_path("cache_dir", params["cache_dir"]) if params["cache_dir"] else "",
         cache_size=params["cache_size"] or 0,
         verify_path=_input.relative_path("verify_path", params["verify_path"]) if params["verify_path"] else "",
-        credentials=_names(given, known),
+        credentials=_names(given, known, url),
         keep_alive=params["keep_alive"],
     )
     if center.cache_size < 0:
@@ -91,11 +91,11 @@ def _helper(given: t.Optional[str]) -> str:
     return _input.absolute_path("helper", given) if "/" in given else _input.name("helper", given)
 
 
-def _names(given: t.Optional[dict[str, str]], known: t.Optional[_centers.Center]) -> tuple[str, ...]:
-    """The secrets that the client has: those given, or those of an earlier run."""
+def _names(given: t.Optional[dict[str, str]], known: t.Optional[_centers.Center], url: str) -> tuple[str, ...]:
+    """The secrets that the client has: those given, or those of an earlier run that are of use to it."""
     if given is not None:
         return tuple(sorted(given))
-    return known.credentials if known else ()
+    return tuple(name for name in known.credentials if name in _storage.credentials(url)) if known and url else ()
 
 
 def _files(

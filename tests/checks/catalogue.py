@@ -181,7 +181,8 @@ def _lab_faults(log: Log) -> None:
 
 def _lab_storage(log: Log) -> None:
     """Run the tests of storage, in a lab whose hosts have the clients and the servers."""
-    _pytest(log, _LAB_STORAGE, MODELFLEET_TEST_LAB="storage")
+    shorter = () if os.environ.get("MODELFLEET_LONG") else ("-m", "not long")
+    _pytest(log, _LAB_STORAGE, *shorter, MODELFLEET_TEST_LAB="storage")
 
 
 def _lab_rest(log: Log) -> None:

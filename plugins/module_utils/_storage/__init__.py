@@ -82,6 +82,11 @@ def directory(url: str) -> str:
     return parsed.path if parsed.scheme in ("file", "existing") else ""
 
 
+def credentials(url: str) -> tuple[str, ...]:
+    """The names of the secrets that the storage of a URL can use."""
+    return _back_end(url).credentials
+
+
 def check_secrets(url: str, given: t.Mapping[str, t.Optional[str]]) -> dict[str, str]:
     """Secrets that the storage of a URL can use.
 

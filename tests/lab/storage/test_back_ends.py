@@ -52,7 +52,14 @@ def left(host: Host, storage: Storage) -> str:
     return seen
 
 
-@pytest.mark.parametrize("storage", STORAGES.values(), ids=str, indirect=True)
+# What is mounted in the same way as another.
+_LONG = ("erofs", "dav", "juicefs-sqlite")
+_EACH = [
+    pytest.param(storage, marks=pytest.mark.long if storage.name in _LONG else ()) for storage in STORAGES.values()
+]
+
+
+@pytest.mark.parametrize("storage", _EACH, ids=str, indirect=True)
 def test_from_nothing_to_a_vm_and_back(storage: Storage, fleet: Fleet, ansible: Ansible) -> None:
     secrets = ["write_credentials"] if "credentials" in storage.arguments else []
     steps = ["make_mount_point", *secrets, "write_unit", "reload_systemd", "enable_unit", "mount", "start_keeper"]

@@ -17,7 +17,7 @@ from fleet import Fleet, checksum, guest_checksum
 from modelfleet_lab import Host
 from modelfleet_lab.polling import wait_until
 from storage.servers import KEYS, S3_URL, STORAGES, VERIFY, Storage
-from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info
+from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info, task
 
 # Ansible itself, and what busy machines take beyond the deadlines.
 BOUND = 40
@@ -39,15 +39,18 @@ def state(ansible: Ansible, wanted: str, limit: str | None = None) -> Callable[[
     return lambda: {seen["state"] for seen in info(ansible, limit).values()} == {wanted}
 
 
-def of(*names: str) -> Any:
-    return pytest.mark.parametrize("storage", [STORAGES[name] for name in names], ids=str, indirect=True)
+def of(*names: str, long: tuple[str, ...] = ()) -> Any:
+    """The storages of a test, and those with which it is only run when there is time."""
+    wanted = [STORAGES[name] for name in names]
+    more = [pytest.param(STORAGES[name], marks=pytest.mark.long) for name in long]
+    return pytest.mark.parametrize("storage", [*wanted, *more], ids=str, indirect=True)
 
 
 def kill_client(host: Host, storage: Storage) -> None:
     host.run(["pkill", "-KILL", "-f", f"({storage.client}).*{NAME}"])
 
 
-@of("rclone", "s3fs", "sftp", "juicefs-sqlite", "gluster")
+@of("rclone", "gluster", long=("s3fs", "sftp", "juicefs-sqlite"))
 def test_a_client_that_dies_is_brought_back(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     for host in mounted.values():
         kill_client(host, storage)
@@ -70,7 +73,7 @@ def test_a_run_replaces_a_client_that_died(storage: Storage, mounted: dict[str, 
     assert state(ansible, "healthy")()
 
 
-@of("s3fs", "juicefs-redis", "dav")
+@of("s3fs", long=("juicefs-redis", "dav"))
 def test_a_frozen_server_hangs_nobody(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     for host in mounted.values():
         host.run(["systemctl", "kill", "--signal=STOP", storage.server])
@@ -127,24 +130,28 @@ WRONG: dict[str, tuple[str, dict[str, Any], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_has_its_code_and_leaves_nothing(
-    case: str, prepared: dict[str, Host], ansible: Ansible, served: set[str]
-) -> None:
-    name, changes, codes = WRONG[case]
-    storage = STORAGES[name]
-    if storage.name not in served:
+@pytest.fixture
+def all_served(prepared: dict[str, Host], served: set[str]) -> dict[str, Host]:
+    """Both hosts, with the servers that the wrong wishes are about."""
+    for name in sorted({name for name, _changes, _codes in WRONG.values()} - served):
         for host in prepared.values():
-            storage.serve(host)
-        served.add(storage.name)
-    began = time.monotonic()
-    results = ansible.module(
-        "model_center_mount", center(storage, timeout=20, **changes), ok=False, limit=storage.limit
-    )
-    assert time.monotonic() - began < 2 * BOUND
-    for where, result in results.items():
-        assert result["error_code"] in codes, (where, result)
-    for host in prepared.values():
+            STORAGES[name].serve(host)
+        served.add(name)
+    return prepared
+
+
+def test_what_is_wrong_has_its_code_and_leaves_nothing(all_served: dict[str, Host], ansible: Ansible) -> None:
+    wishes = [center(STORAGES[name], timeout=20, **changes) for name, changes, _codes in WRONG.values()]
+    run = ansible.play([task("model_center_mount", wish) for wish in wishes])
+    assert run.seconds < len(WRONG) * BOUND / 2
+    for where, results in run.results.items():
+        for case, result in zip(WRONG, results, strict=True):
+            assert (result.get("error_code") in WRONG[case][2], result["changed"]) == (True, False), (
+                where,
+                case,
+                result,
+            )
+    for host in all_served.values():
         assert host.run(["findmnt", MOUNT_POINT], check=False).returncode != 0
         assert host.run(["find", "/etc/systemd", "/etc/modelfleet", "-name", f"*{NAME}*"], check=False).stdout == ""
         assert host.run(["pgrep", "-f", f"mount.*{NAME}"], check=False).stdout == ""
@@ -232,7 +239,7 @@ def test_a_guest_reads_again_after_the_client_died(storage: Storage, fleet: Flee
         ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
 
 
-@of("rclone", "squashfs")
+@of("rclone", long=("squashfs",))
 def test_a_center_is_back_after_a_reboot(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     host = mounted["alpha"]
     host.reboot()

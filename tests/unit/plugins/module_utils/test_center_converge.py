@@ -168,6 +168,16 @@ def test_credentials_are_needed_again_for_another_server(host):
     assert run(storage_url="smb://svc@nas/depot")["changed"] is False
 
 
+def test_storage_that_has_no_use_for_credentials_gets_none(host, monkeypatch):
+    host.center = dataclasses.replace(b.CENTER, storage_url="smb://svc@nas/depot", credentials=("password",))
+    host.users = []
+    view = host.observe()
+    monkeypatch.setattr(_center_mount, "observe", lambda *_arguments: dataclasses.replace(view, secrets=False))
+    result = run(storage_url="file:///data/depot")
+    assert result["center"]["credentials"] == []
+    assert result["actions"][0] == "write_credentials"
+
+
 @pytest.mark.parametrize(
     ("given", "option"),
     [
