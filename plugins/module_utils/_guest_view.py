@@ -14,7 +14,7 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _guest, _mount_lines, _plan, _records
+from . import _conversion, _guest, _identity, _input, _mount_lines, _mountinfo, _plan, _records
 from ._errors import ModelfleetError, internal
 from ._layers import device_source
 from ._observed import HostView, VmView
@@ -91,7 +91,10 @@ def _with_places(
 ) -> VmView:
     # Nothing is looked at through what is mounted already: it may be dead.
     mounted = {mount.mount_point for mount in vm.guest or ()}
-    free = sorted({mount.device_path for mount in mounts if mount.device_path not in mounted})
+    view = _mountinfo.visible(list(vm.guest or ()), _identity.VIEW_PATH)
+    hidden = _identity.VIEW_PATH if _guest.is_mounted(view, _identity.VIEW_TAG) else ""
+    paths = {mount.device_path for mount in mounts if mount.device_path not in mounted}
+    free = sorted(path for path in paths if not hidden or not _input.overlaps(path, hidden))
     undecided = [mount for mount in mounts if _is_undecided(vm, mount)]
     views = sorted({mount.device_path for mount in mounts if mount.in_view and mount.device_path in free})
     if free or undecided:
@@ -115,6 +118,7 @@ def _with_units(
         vm = dataclasses.replace(vm, foreign_units={path: file for path, file in files.items() if file})
     units = {record.device_path for record in records if record.persistence == SYSTEMD}
     units |= {mount.device_path for mount in mounts if _plan.persistence(vm, mount) == SYSTEMD}
+    units |= {path for path in _conversion.paths(vm, records) if _mount_lines.can_be_unit(path)}
     return dataclasses.replace(vm, units={path: guest.read_unit(path) for path in sorted(units)})
 
 

@@ -86,6 +86,10 @@ class Wanted:
         """The alias of its device in a VM."""
         return _identity.alias(_identity.view_uuid(vm) if self.in_view else self.uuid(vm))
 
+    def device_aliases(self, vm: str) -> tuple[str, ...]:
+        """The aliases of the devices that may bring it, by one transport or the other."""
+        return _records.aliases(vm, self.uuid(vm), self.mount_path)
+
     def device_tag(self, vm: str) -> str:
         """The tag of its device in a VM."""
         return _identity.VIEW_TAG if self.in_view else self.tag or _identity.tag(self.uuid(vm), self.model)

@@ -323,13 +323,6 @@ def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     assert (host.mounts, vm.live.devices) == ((b.ROOT, b.bind(beside)), (b.device(beside),))
 
 
-@pytest.mark.parametrize(("before", "wanted"), [("device", "view"), ("view", "device")])
-def test_how_a_model_reaches_its_vm_is_not_changed_while_it_is_mounted(before, wanted):
-    kept = b.record(b.viewed(transport=before))
-    (plan,) = planned(on(kept), b.running(kept), b.viewed(transport=wanted))
-    assert (plan.error.code, plan.steps, plan.before) == ("transport_conflict", (), kept)
-
-
 # What does not go together
 
 
