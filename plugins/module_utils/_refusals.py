@@ -145,8 +145,8 @@ def unfit_for_view(vm: VmView, mount_path: str) -> t.Optional[ModelfleetError]:
     ours = {record.tag for record in vm.records.values()} | {_guest.NO_TAG}
     ours.update(device.tag for device in (vm.live.devices if vm.live else ()) if device.ours)
     for mount in guest:
-        below = mount.mount_point.startswith(f"{_identity.VIEW_PATH}/")
-        if below and not any(_guest.is_mounted(mount, tag) for tag in ours):
+        there = f"{mount.mount_point}/".startswith(f"{_identity.VIEW_PATH}/")
+        if there and not any(_guest.is_mounted(mount, tag) for tag in ours):
             return _path_in_use(vm, mount, _input.show(mount.mount_point), mount_path)
     return None
 

@@ -16,6 +16,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _plan,
     _sources,
     _steps,
+    _transports,
     _views,
     _wanted,
 )
@@ -191,7 +192,8 @@ def wishes(draw):
 
 
 def planned(host, vm, wanted, terms):
-    plans = _plan.plan_vm(host, vm, list(enumerate(_wanted.with_transports(wanted, vm.records, vm.uuid))), terms)
+    chosen = _transports.chosen(wanted, vm) if terms.present else wanted
+    plans = _plan.plan_vm(host, vm, list(enumerate(chosen)), terms)
     return [plan for several in plans.values() for plan in several]
 
 
