@@ -15,8 +15,8 @@ import typing as t
 
 from . import (
     _agents,
-    _conversion,
     _converge,
+    _conversion,
     _devices,
     _domain,
     _filters,

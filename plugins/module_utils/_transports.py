@@ -31,7 +31,7 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     new = [mount for mount in decided if mount.transport == AUTO]
     if new:
         listed = {mount.uuid(vm.uuid) for mount in decided}
-        others = [
+        others: list[t.Union[Wanted, _records.Record]] = [
             *(mount for mount in decided if mount.transport != AUTO),
             *(record for record in vm.records.values() if record.uuid not in listed),
         ]

@@ -252,11 +252,7 @@ def test_once_a_view_is_being_closed_a_failure_is_for_the_next_run_to_finish(ind
 
 @pytest.mark.parametrize(
     ("name", "index"),
-    [
-        (name, i)
-        for name in ("convert to a view", "convert to devices")
-        for i in range(final(name), len(effects(name)))
-    ],
+    [(name, i) for name in ("convert to a view", "convert to devices") for i in range(final(name), len(effects(name)))],
 )
 def test_what_is_left_of_the_old_transport_is_for_the_next_run(name, index, monkeypatch):
     world, plans = start(monkeypatch, name)

@@ -73,7 +73,8 @@ def test_a_guest_that_mounts_by_itself_is_not_asked():
     assert agent.asked == []
 
 
-# Mounts behind which nobody is any more
+# Models that get another transport
+
 
 def test_nothing_is_looked_at_through_a_view_that_goes():
     agent = Kernel(ROOT + MOUNTED)
@@ -94,6 +95,9 @@ def test_the_unit_of_a_device_that_was_left_is_looked_at():
     records = [dataclasses.replace(R, persistence="systemd")]
     seen = _guest_view.for_run(view_of(*records, live=domain), guest(agent), [WANTED], PRESENT)
     assert set(seen.units) == {"/models", "/models/guard"}
+
+
+# Mounts behind which nobody is any more
 
 
 AFTER, LONG_BEFORE = 1_790_000_000.0, 1_700_000_000.0

@@ -32,7 +32,9 @@ GONE = outcome(b.absent(b.host(), b.running(), b.wanted(model=""))[0])
 LOST = outcome(_steps.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
 SHUT_OFF = outcome(b.present(b.host(), b.shut_off(), b.wanted()), R)
 ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "shut off": SHUT_OFF}
-KEYS = set("vm vm_instance_uuid model mount_path tag transport origin changed actions prediction conditions due".split())
+KEYS = set(
+    "vm vm_instance_uuid model mount_path tag transport origin changed actions prediction conditions due".split()
+)
 KEYS |= {"restart_required", "mount_lines", "record", "error"}
 
 

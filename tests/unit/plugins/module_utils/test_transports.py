@@ -121,7 +121,7 @@ def test_a_guest_that_defines_the_mount_by_itself_cannot_have_a_unit_for_it():
 
 @pytest.mark.parametrize("what", SEEN)
 def test_a_guest_that_mounts_by_itself_and_a_vm_that_is_shut_off_are_not_looked_at(what):
-    seen, expected = SEEN[what]
+    seen = SEEN[what][0]
     by_itself = changed(WANTED, guest="none")
     assert chosen(by_itself, **seen) == ["device" if "tag" in what else "view"]
     assert chosen(WANTED, vm=b.shut_off()) == ["view"]
