@@ -245,13 +245,15 @@ class Guest:
 
     def _unmount_rest(self, mounted: t.Sequence[tuple[str, str]], done: _guest_agent.Done, force: bool) -> None:
         """Go on one by one after some could not be unmounted."""
-        gone: list[tuple[str, str]] = []
-        table = self.mounts() if len(mounted) > 1 else None
+        left = list(mounted)
+        if len(mounted) > 1:
+            table = self.mounts()
+            left = [(tag, path) for tag, path in mounted if is_mounted(_mountinfo.visible(table, path), tag)]
+        gone = [mount for mount in mounted if mount not in left]
         try:
-            for tag, path in mounted:
-                if table is not None:
-                    there = is_mounted(_mountinfo.visible(table, path), tag)
-                    done = self._agent.run(["umount", path]) if there else _guest_agent.Done(0, b"", b"")
+            for tag, path in left:
+                if len(mounted) > 1:
+                    done = self._agent.run(["umount", path])
                 if done.code != 0:
                     self._unmount_by_force(path, done, force)
                 gone.append((tag, path))
