@@ -239,8 +239,10 @@ class _Run:
             self._guest.remove_unit(record.device_uuid, record.device_path)
 
     def _put_unit_back(self, record: _records.Record) -> Undo:
-        # The unit of a view is there already when another model joins it.
-        before = record if record.in_view else self._view.records.get(record.uuid)
+        before = self._view.records.get(record.uuid)
+        # The unit of a view is there already when another model joins it, and of one that leaves the record knows none.
+        if record.in_view or (before is not None and before.in_view):
+            before = record
         if before is None or self._view.units.get(record.device_path) is None:
             return functools.partial(self._guest.remove_unit, record.device_uuid, record.device_path)
         return functools.partial(self._guest.write_unit, before.device_uuid, before.tag, before.device_path)

@@ -205,6 +205,20 @@ def test_of_several_mounts_all_are_made_or_none():
     assert agent.commands[-1] == ["umount", "/srv/ai/guard"]
 
 
+def test_what_went_beside_one_that_is_in_use_comes_back():
+    """One command unmounts all that it can, in whichever order they stand."""
+    agent = Agent(ROOT + OURS + ours("ocr-tag", "/srv/ai/ocr"))
+
+    def umount(command, _stdin):
+        agent.files[TABLE] = agent.files[TABLE].replace(ours("ocr-tag", "/srv/ai/ocr").encode(), b"")
+        return (32, "umount: /srv/ai/guard: target is busy.")
+
+    agent.results["umount"] = umount
+    problem = failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert problem.code == "mount_busy"
+    assert ["mount", "-t", "virtiofs", "-o", "ro,nosuid,nodev", "ocr-tag", "/srv/ai/ocr"] in agent.commands
+
+
 def test_of_several_unmounts_all_are_done_or_none():
     agent = Agent(umount=[(32, "umount: busy"), (0, ""), (32, "umount: /srv/ai/ocr: target is busy.")])
     agent.files[TABLE] += OURS.encode() + OURS.replace("guard", "ocr").encode()
