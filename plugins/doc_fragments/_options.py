@@ -76,6 +76,8 @@ options:
       - V(auto) leaves what is mounted as it is. A new model joins the view of a VM that has one, where O(mount_path)
         and O(tag) allow that, and gets a device of its own otherwise.
       - All models of a view have the same O(guest) and O(persistence), as they are mounted together.
+      - A model that is mounted by one transport and asked for by the other is unmounted and mounted anew. All models of
+        the VM below C(/models) change together, in one task.
     type: str
     choices: [auto, device, view]
     default: auto

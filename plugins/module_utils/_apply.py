@@ -205,16 +205,12 @@ class _Run:
         by_device: dict[str, list[_records.Record]] = {}
         for record in records:
             by_device.setdefault(record.device_uuid, []).append(record)
+        devices = []
         for device, several in by_device.items():
-            source = _sources.path(self._vm.uuid, device)
             binds = [_views.bound_at(self._vm.uuid, record.mount_path) for record in several if record.in_view]
-            _virtiofsd.wait_until_read_only(
-                source,
-                several[0].alias,
-                self._vm.name,
-                self._options.deadline,
-                [(bind, _views.in_daemon(bind)) for bind in binds],
-            )
+            below = [(bind, _views.in_daemon(bind)) for bind in binds]
+            devices.append(_virtiofsd.Awaited(_sources.path(self._vm.uuid, device), several[0].alias, below))
+        _virtiofsd.wait_until_read_only(devices, self._vm.name, self._options.deadline)
 
     # The guest
 
@@ -243,8 +239,10 @@ class _Run:
             self._guest.remove_unit(record.device_uuid, record.device_path)
 
     def _put_unit_back(self, record: _records.Record) -> Undo:
-        # The unit of a view is there already when another model joins it.
-        before = record if record.in_view else self._view.records.get(record.uuid)
+        before = self._view.records.get(record.uuid)
+        # The unit of a view is there already when another model joins it, and of one that leaves the record knows none.
+        if record.in_view or (before is not None and before.in_view):
+            before = record
         if before is None or self._view.units.get(record.device_path) is None:
             return functools.partial(self._guest.remove_unit, record.device_uuid, record.device_path)
         return functools.partial(self._guest.write_unit, before.device_uuid, before.tag, before.device_path)

@@ -29,6 +29,7 @@ from . import (
     _refusals,
     _scope,
     _steps,
+    _transports,
     _wanted,
 )
 from ._centers import Center
@@ -184,9 +185,9 @@ class _Run:
         """The VM with its guest, its plans, and the failure that keeps all of them from being carried out."""
         terms = self._request.terms
         indices, mounts = zip(*self._scope.entries[view.uuid]) if self._scope.entries[view.uuid] else ((), ())
-        wanted = _wanted.with_transports(mounts, view.records, view.uuid)
+        view = _guest_view.for_run(view, guest, mounts, terms)
+        wanted = _transports.chosen(mounts, view) if terms.present else mounts
         entries = list(zip(indices, wanted))
-        view = _guest_view.for_run(view, guest, wanted, terms)
         host = look()
         view = _guest_view.with_stale(host, view, guest, _guest_view.suspicious(view, wanted, terms))
         plans = _plan.plan_vm(host, view, entries, terms)

@@ -290,10 +290,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "transport_conflict": Entry(
         "The transports of a VM's mounts do not go together",
-        "A mount changes its transport, or lies where the view of the VM is mounted without being in it, or the models"
-        " of one view differ in guest or persistence.",
-        "Unmount the models that the message is about first, or give them the transport, guest and persistence of the"
-        " others.",
+        "A model would be hidden by the view of the VM, because it is not in it and lies where that is mounted, or the"
+        " models of one view differ in guest or persistence.",
+        "List the models that the message is about in the same task, with the transport, guest and persistence of the"
+        " others, or unmount them first.",
     ),
     "vm_not_found": Entry(
         "There is no such VM on this host",

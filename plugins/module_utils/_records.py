@@ -81,6 +81,11 @@ class Record:
         """What names the device, its source and its unit in the guest: the view, or this mount."""
         return _identity.view_uuid(self.vm_instance_uuid) if self.in_view else self.uuid
 
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """See C(aliases)."""
+        return aliases(self.vm_instance_uuid, self.uuid, self.mount_path)
+
     def says_the_same(self, other: Record) -> bool:
         """Whether two records agree on identity and intent, whenever they were written."""
         return self._timeless() == other._timeless()
@@ -94,6 +99,12 @@ class Record:
         del data["unknown"]
         data["schema_version"] = SCHEMA_VERSION
         return data
+
+
+def aliases(vm: str, mount: str, mount_path: str) -> tuple[str, ...]:
+    """The aliases of the devices that may bring a model: its own, and that of the view, where its path can be in it."""
+    view = (_identity.alias(_identity.view_uuid(vm)),) if _input.is_in_view(mount_path) else ()
+    return (_identity.alias(mount), *view)
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "unknown"]

@@ -59,6 +59,7 @@ def _mount(outcome: Outcome) -> dict[str, t.Any]:
         "model": known.model_name if known else plan.wanted.model,
         "mount_path": known.mount_path if known else plan.wanted.mount_path,
         "tag": known.tag if known else plan.wanted.tag,
+        "transport": known.transport if known else plan.wanted.transport,
         "origin": plan.origin,
         "changed": outcome.changed,
         "actions": plan.actions,
@@ -83,14 +84,17 @@ def _due(outcome: Outcome) -> list[str]:
         return ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []
     if outcome.vm_state != "shutoff":
         return []
+    due = []
     if plan.after is not None:
-        if plan.after.persistence == SYSTEMD:
-            return ["start the VM; its guest mounts the model when it boots"]
-        return ["start the VM and run again, to mount the model in its guest"]
-    device_goes = plan.before is not None and (not plan.before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
-    if plan.before is not None and device_goes and plan.before.persistence == SYSTEMD:
-        return [f"the guest keeps its mount unit of {plan.before.device_path}, which does nothing without the device"]
-    return []
+        by_itself = plan.after.persistence == SYSTEMD
+        how = "start the VM; its guest mounts the model when it boots"
+        due.append(how if by_itself else "start the VM and run again, to mount the model in its guest")
+    before = plan.before
+    if plan.after is None or (before is not None and before.device_path != plan.after.device_path):
+        device_goes = before is not None and (not before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
+        if before is not None and device_goes and before.persistence == SYSTEMD:
+            due.append(f"the guest keeps its mount unit of {before.device_path}, which does nothing without the device")
+    return due
 
 
 def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
@@ -101,7 +105,9 @@ def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
         if plan.origin == _steps.STRAY and outcome.changed:
             before.append(f"VM {plan.vm_name}: a device without a record, tag {plan.wanted.tag!a}\n")
         elif plan.steps and outcome.error is None:
-            before.append(_state(plan, plan.before, plan.layers))
+            before.append(_state(plan, plan.before, plan.leaving if plan.converts else plan.layers))
+            if plan.leaving and not plan.converts:
+                before.append(_by_layer(plan.leaving, "left of another transport, "))
             after.append(_state(plan, plan.after, _all_right(plan.layers)))
     return {"before": "".join(before), "after": "".join(after)}
 
@@ -123,10 +129,13 @@ def _state(plan: _steps.MountPlan, record: t.Optional[_records.Record], layers: 
         lines.append(f"  record: {model}, {how}, {record.intent}")
         account = record.account_uuid or "none"
         lines.append(f"  model UUID {record.model_uuid}, owner {record.owner}, account {account}")
-    for name, layer in (layers or Layers(NOT_DUE, NOT_DUE, NOT_DUE, NOT_DUE))._asdict().items():
-        if layer != NOT_DUE:
-            lines.append(f"  {_NAMES[name]}: {_WORDS[layer]}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + (_by_layer(layers) if layers else "")
+
+
+def _by_layer(layers: Layers, what: str = "") -> str:
+    """A line for each layer that there is."""
+    found = {name: layer for name, layer in layers._asdict().items() if layer != NOT_DUE}
+    return "".join(f"  {what}{_NAMES[name]}: {_WORDS[layer]}\n" for name, layer in found.items())
 
 
 _NAMES = {

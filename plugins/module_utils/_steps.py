@@ -95,6 +95,7 @@ class MountPlan:
         before: the record there is, None for none.
         after: the record there will be, None for none.
         layers: what was found, compared with `after`, or with `before` when the mount goes.
+        leaving: what was found of the transport that the mount has no more, None for nothing.
         error: why nothing can be done; then there are no steps.
         conditional: what an earlier task of the same play must have made for this to come true.
         origin: C(listed) by the task, C(purged) because it is not listed, C(interrupted) in an earlier run, or
@@ -107,14 +108,21 @@ class MountPlan:
     before: t.Optional[_records.Record] = None
     after: t.Optional[_records.Record] = None
     layers: t.Optional[Layers] = None
+    leaving: t.Optional[Layers] = None
     steps: tuple[Step, ...] = ()
     error: t.Optional[ModelfleetError] = None
     conditional: tuple[str, ...] = ()
     origin: str = LISTED
 
     @property
+    def converts(self) -> bool:
+        """Whether the mount gets another transport than its record has."""
+        return bool(self.before and self.after and self.before.transport != self.after.transport)
+
+    @property
     def actions(self) -> list[str]:
-        return [step.action for step in self.steps]
+        # What comes and what goes may need the same, each on a device of its own.
+        return list(dict.fromkeys(step.action for step in self.steps))
 
 
 def batches(plans: t.Iterable[MountPlan]) -> list[Batch]:

@@ -168,6 +168,9 @@ mounts:
     tag:
       description: The virtiofs tag of the device.
       type: str
+    transport:
+      description: How the model reaches the VM, V(device) or V(view). With O(transport=auto) what that came to.
+      type: str
     origin:
       description:
         - V(listed) by the task, V(purged) because it is not listed, V(interrupted) when an earlier run was ended in

@@ -71,6 +71,8 @@ class World:
         self.fails: dict[int, str] = {}
         self.missing: set[str] = set()
         self.devices: list[str] = []
+        # Where units are looked for although nothing is mounted.
+        self.units: list[str] = []
         self._trees: list[str] = []
 
     def apply(
@@ -108,7 +110,7 @@ class World:
             systemd=True,
             units={
                 path: self.state.units.get(path)
-                for path in (*self.state.guest, *self.state.units, b.record().mount_path)
+                for path in (*self.state.guest, *self.state.units, *self.units, b.record().mount_path)
             },
             guest=(
                 b.ROOT,
@@ -213,10 +215,11 @@ class World:
     def active(self):
         return True
 
-    def verify(self, source, alias, vm, deadline, below):
+    def verify(self, devices, vm, deadline):
         self._effect("verify")
-        assert source in self.state.binds
-        assert all(path in self.state.binds for path, _seen in below)
+        for device in devices:
+            assert device.source in self.state.binds
+            assert all(path in self.state.binds for path, _seen in device.below)
 
     def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
         """Stand in for the host's files and daemons."""
@@ -265,6 +268,8 @@ class ViewWorld(World):
             if kept.in_view:
                 _views.open_view(self.uuid)
                 _views.bind(self.uuid, kept.uuid, kept.mount_path, self._tree(kept.model_path))
+            else:
+                os.makedirs(b.device(kept).source)
         self.log.clear()
         return self
 
@@ -285,7 +290,9 @@ class ViewWorld(World):
         places = _observed.Places({}, {})
         for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
             places.add(self.uuid, kept.uuid(self.uuid), kept.mount_path, ("depot", kept.model_path))
-        served = b.served(*self._mounts()) if self.state.live else {}
+        used = [source for _tag, source in self.state.live.values()]
+        served = b.served(*self._mounts())
+        served = {source: daemon for source, daemon in served.items() if source in used}
         mounts = [mount for mount in self._mounts() if "/.m/" not in mount.mount_point]
         models = [mount for mount in self._mounts() if "/.m/" in mount.mount_point]
         return b.host(
@@ -293,7 +300,11 @@ class ViewWorld(World):
             mounts=(b.ROOT, *mounts, *models),
             serving=served,
             in_views=places.in_views,
-            bound={mount.mount_point: b.identity(mount.root[len("/models/") :]) for mount in models},
+            bound={
+                mount.mount_point: b.identity(mount.root[len("/models/") :])
+                for mount in self._mounts()
+                if mount.fstype != "tmpfs"
+            },
         )
 
     def _mounts(self):

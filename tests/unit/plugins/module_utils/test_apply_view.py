@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _binder, _plan, _sources, _views
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.world import ViewWorld
 
 WANTED, NEXT = b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")
 R, OTHER = b.record(WANTED), b.record(NEXT)
+BY_DEVICE, NEXT_BY_DEVICE = b.viewed(transport="device"), b.second(transport="device", mount_path="/models/org/ocr")
+DEVICE, OTHER_DEVICE = b.record(BY_DEVICE), b.record(NEXT_BY_DEVICE)
 OLD = b.record(b.viewed(model="acme/guard-old", model_path="acme/guard-2.0"))
 GUARD, OCR, BEFORE = R.model_path, OTHER.model_path, OLD.model_path
 VIEW = "bind the view"
@@ -70,6 +75,43 @@ PLANS = {
             ("verify_read_only", "verify"),
             ("release_source", f"unbind {BEFORE}"),
             ("settle_record", "write_records"),
+        ],
+    ),
+    "convert to a view": (
+        [DEVICE, OTHER_DEVICE],
+        [WANTED, NEXT],
+        [],
+        [
+            ("record", "write_records"),
+            ("unmount_in_guest", f"unmount {PATH} {OTHER_PATH}"),
+            *[("detach_live", "detach live")] * 2,
+            *[("detach_persistent", "detach persistent")] * 2,
+            *(("bind_source", effect) for effect in (VIEW, f"bind {GUARD}", f"show {PATH}")),
+            *(("bind_source", effect) for effect in (f"bind {OCR}", f"show {OTHER_PATH}")),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", "mount /models"),
+            ("settle_record", "write_records"),
+            *(("unbind_source", effect) for effect in (f"unbind {GUARD}", f"unbind {OCR}")),
+        ],
+    ),
+    "convert to devices": (
+        [R, OTHER],
+        [BY_DEVICE, NEXT_BY_DEVICE],
+        [],
+        [
+            ("record", "write_records"),
+            ("unmount_in_guest", "unmount /models"),
+            ("detach_live", "detach live"),
+            ("detach_persistent", "detach persistent"),
+            *(("bind_source", effect) for effect in (f"bind {GUARD}", f"bind {OCR}")),
+            *[("attach", "attach live persistent")] * 2,
+            ("verify_read_only", "verify"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", f"mount {PATH} {OTHER_PATH}"),
+            ("settle_record", "write_records"),
+            *(("unbind_source", f"unbind {model} lazily") for model in (OCR, GUARD)),
+            ("unbind_source", "unbind the view"),
         ],
     ),
     "take one of two away": (
@@ -153,6 +195,8 @@ AFTER = {
     "set up two": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
     "join": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
     "replace": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "convert to a view": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "convert to devices": ({}, [GUARD, OCR]),
     "take one of two away": ({OTHER_PATH: OCR}, [OCR, "the view"]),
     "take the last away": ({}, []),
 }
@@ -163,7 +207,7 @@ def test_what_the_view_shows_afterwards(name, monkeypatch, directories):
     world, plans = start(monkeypatch, name)
     world.apply(plans)
     assert world.shows() == AFTER[name]
-    assert (directories / "run" / b.VM).exists() is bool(AFTER[name][1])
+    assert (directories / "run" / b.VM).exists() is ("the view" in AFTER[name][1])
 
 
 @pytest.mark.parametrize(("name", "index"), [(name, i) for name in PLANS for i in range(final(name))])
@@ -204,6 +248,45 @@ def test_once_a_view_is_being_closed_a_failure_is_for_the_next_run_to_finish(ind
     assert world.state.records[R.uuid].intent == "unmounting"
     assert world.apply(planned(world, [], [WANTED])).failure is None
     assert (world.shows(), world.state) == (({}, []), ViewWorld().state)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [(name, i) for name in ("convert to a view", "convert to devices") for i in range(final(name), len(effects(name)))],
+)
+def test_what_is_left_of_the_old_transport_is_for_the_next_run(name, index, monkeypatch):
+    world, plans = start(monkeypatch, name)
+    world.fails = {index: "libvirt_error"}
+    problem = failing(world, plans)
+    assert (problem.details["failed_step"], problem.details["undone"]) == ("unbind_source", [])
+    new = PLANS[name][1][0].transport
+    assert {(kept.transport, kept.intent) for kept in world.state.records.values()} == {(new, "settled")}
+    again = planned(world, *PLANS[name][1:3])
+    assert {action for plan in again for action in plan.actions} == {"record", "settle_record", "unbind_source"}
+    assert world.apply(again).failure is None
+    assert world.shows() == AFTER[name]
+
+
+@pytest.mark.parametrize("name", ["convert to a view", "convert to devices"])
+def test_units_come_back_when_another_transport_fails(name, monkeypatch):
+    lasting = [dataclasses.replace(kept, persistence="systemd") for kept in PLANS[name][0]]
+    wanted = [dataclasses.replace(mount, persistence="systemd") for mount in PLANS[name][1]]
+    world = ViewWorld(*lasting).install(monkeypatch)
+    world.units = ["/models", PATH, OTHER_PATH]
+    before = world.snapshot()
+    plans = planned(world, wanted, [])
+    write, failed = world.write_unit, []
+
+    def once(*arguments):
+        if not failed:
+            failed.append(True)
+            raise ModelfleetError("guest_unit_failed", "made to fail")
+        write(*arguments)
+
+    monkeypatch.setattr(world, "write_unit", once)
+    problem = failing(world, plans)
+    assert problem.details["failed_step"] == "write_guest_unit" and "undo_failed" not in problem.details
+    assert world.snapshot() == before
 
 
 # A guest that has not let go

@@ -16,8 +16,8 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _plan,
     _refusals,
     _steps,
+    _transports,
     _views,
-    _wanted,
 )
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit import simulator
@@ -182,7 +182,7 @@ def test_what_a_plan_takes_out_last_leaves_nothing_of_the_view(persistent, recor
 
 def planned(host, vm, *mounts, present=True, **terms):
     """The plans of a VM in the order of results, with what C(transport=auto) means."""
-    decided = _wanted.with_transports(mounts, vm.records, vm.uuid)
+    decided = _transports.chosen(mounts, vm) if present else mounts
     plans = _plan.plan_vm(host, vm, list(enumerate(decided)), _plan.Terms(present=present, **terms))
     unasked = plans.pop(-1, [])
     return [*(found for index in sorted(plans) for found in plans[index]), *unasked]
@@ -283,34 +283,6 @@ def test_a_vm_that_is_shut_off_has_one_device_for_all_and_its_records():
 # Which transport a model has
 
 
-@pytest.mark.parametrize(
-    ("mounts", "records", "expected"),
-    [
-        ([b.viewed(transport="auto")], [], ["device"]),
-        ([b.viewed(transport="auto")], [BYSTANDER], ["view"]),
-        ([b.viewed(transport="auto"), NEXT], [], ["view", "view"]),
-        ([b.viewed(transport="auto", tag="guard")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/srv/ai/guard")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/models")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/models/.m/guard")], [BYSTANDER], ["device"]),
-        # What is mounted stays as it is.
-        ([b.viewed(transport="auto")], [b.record(b.viewed(transport="device")), BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", tag="guard")], [R], ["view"]),
-        ([b.viewed(transport="device")], [R], ["device"]),
-    ],
-)
-def test_auto_joins_a_view_where_it_can_and_converts_nothing(mounts, records, expected):
-    kept = {record.uuid: record for record in records}
-    assert [mount.transport for mount in _wanted.with_transports(mounts, kept, b.VM)] == expected
-
-
-def test_what_one_says_of_the_persistence_of_a_view_holds_for_those_that_leave_it_open():
-    mounts = [b.viewed(persistence="auto"), b.second(transport="view", mount_path="/models/ocr", persistence="systemd")]
-    beside = b.wanted(mount_path="/srv/ai/other", persistence="auto", transport="device")
-    found = _wanted.with_transports([*mounts, beside], {}, b.VM)
-    assert [mount.persistence for mount in found] == ["systemd", "systemd", "auto"]
-
-
 def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     beside = b.record(b.second())
     host, vm = on(beside), b.running(beside)
@@ -321,13 +293,6 @@ def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     assert told(plans) == [("listed", "/models/guard", CLOSE)]
     host, vm = after(host, vm, plans)
     assert (host.mounts, vm.live.devices) == ((b.ROOT, b.bind(beside)), (b.device(beside),))
-
-
-@pytest.mark.parametrize(("before", "wanted"), [("device", "view"), ("view", "device")])
-def test_how_a_model_reaches_its_vm_is_not_changed_while_it_is_mounted(before, wanted):
-    kept = b.record(b.viewed(transport=before))
-    (plan,) = planned(on(kept), b.running(kept), b.viewed(transport=wanted))
-    assert (plan.error.code, plan.steps, plan.before) == ("transport_conflict", (), kept)
 
 
 # What does not go together

@@ -32,7 +32,9 @@ GONE = outcome(b.absent(b.host(), b.running(), b.wanted(model=""))[0])
 LOST = outcome(_steps.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
 SHUT_OFF = outcome(b.present(b.host(), b.shut_off(), b.wanted()), R)
 ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "shut off": SHUT_OFF}
-KEYS = set("vm vm_instance_uuid model mount_path tag origin changed actions prediction conditions due".split())
+KEYS = set(
+    "vm vm_instance_uuid model mount_path tag transport origin changed actions prediction conditions due".split()
+)
 KEYS |= {"restart_required", "mount_lines", "record", "error"}
 
 
@@ -130,6 +132,28 @@ def test_the_diff_shows_what_is_wrong():
     assert before[:2] == after[:2]
 
 
+@pytest.mark.parametrize("old", ["device", "view"])
+def test_the_diff_of_another_transport(old):
+    new = "view" if old == "device" else "device"
+    kept = b.record(b.viewed(transport=old))
+    plan = b.present(b.host(b.bind(kept)), b.running(kept), b.viewed(transport=new))
+    before, after = (read(side) for side in _report.diff([outcome(plan, plan.after)]).values())
+    assert (before[2], after[2]) == (all_there(), all_there())
+    assert f"transport {old}, tag {kept.tag}" in " ".join(before[1])
+    assert f"transport {new}, tag {plan.after.tag}" in " ".join(after[1])
+    (mount,) = _report.mounts([outcome(plan, plan.after)])
+    assert (mount["transport"], mount["tag"]) == (new, plan.after.tag)
+
+
+def test_the_diff_of_what_was_left_of_another_transport():
+    kept, left = b.record(b.viewed()), b.record(b.viewed(transport="device"))
+    both = b.domain(b.device(kept), b.device(left))
+    plan = b.present(b.host(b.bind(kept)), b.running(kept, live=both), b.viewed())
+    before, after = _report.diff([outcome(plan, kept)]).values()
+    assert before.startswith(after)
+    assert "  left of another transport, device in the live XML: wrong\n" in before[len(after) :]
+
+
 def test_what_stays_as_it_is_is_not_in_the_diff():
     assert _report.diff([RIGHT, GONE, LOST]) == {"before": "", "after": ""}
     assert _report.diff([RIGHT, FRESH, LOST]) == _report.diff([FRESH])
@@ -215,3 +239,10 @@ def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():
 def test_the_unit_of_a_view_that_is_empty_is_left_in_a_guest_that_is_shut_off():
     (plan,) = b.absent(b.host(), b.shut_off(b.record(b.viewed(**LASTING))), b.viewed(**LASTING))
     assert "mount unit of /models," in reported(plan, "shutoff")["due"][0]
+
+
+def test_the_unit_of_another_transport_is_left_in_a_guest_that_is_shut_off():
+    kept = b.record(b.viewed(transport="device", persistence="systemd"))
+    plan = b.present(b.host(), b.shut_off(kept), b.viewed(persistence="systemd"))
+    start, left = reported(plan, "shutoff")["due"]
+    assert start.startswith("start the VM") and "mount unit of /models/guard," in left
