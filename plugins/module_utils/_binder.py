@@ -15,7 +15,7 @@ import functools
 import time
 import typing as t
 
-from . import _domain, _guest, _guest_users, _mountinfo, _opener, _records, _sources, _steps, _views
+from . import _domain, _guest, _guest_users, _held, _mountinfo, _opener, _records, _sources, _steps, _views
 from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView, source_error
 from ._wanted import AGENT
@@ -70,6 +70,9 @@ class Binder:
         self._undo = undo
         # What the view showed at the mount paths of mounts before this run.
         self._shown: dict[str, str] = {}
+        # By which numbers the virtiofsd of the view had mounted what this run has unbound, by the UUIDs of mounts; None
+        # where an earlier run has unbound something.
+        self._unbound: dict[str, t.Optional[frozenset[int]]] = {}
 
     def bind(self, records: tuple[_records.Record, ...]) -> None:
         """Bind models, read-only, in the place of what is bound for their mounts.
@@ -183,10 +186,36 @@ class Binder:
             tree = _sources.keep(going, self._options.deadline, self._options.openers.look)
             self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
         for bind in _views.left_over(vm, record.uuid, path):
-            if self._options.force:
-                _views.unbind(bind, lazy=True)
-            else:
+            if record.strict:
+                self._note(record, bind)
+            if not self._options.force:
                 self._unbind_idle(record, bind)
+            elif not (record.strict and self._lets_go(record, bind)):
+                _views.unbind(bind, lazy=True)
+
+    def _note(self, record: _records.Record, bind: str) -> None:
+        """Remember by which numbers virtiofsd has a bind that is about to go."""
+        known = self._unbound.get(record.uuid, frozenset())
+        if known is not None and _views.is_bound(bind):
+            self._unbound[record.uuid] = known | _held.mount_ids(_views.source(self._vm.uuid), bind)
+        else:
+            self._unbound[record.uuid] = None
+
+    def _lets_go(self, record: _records.Record, bind: str) -> bool:
+        """Whether a model could be unbound so that nobody has anything of it, which spares the others in the view."""
+        try:
+            self._unbind_idle(record, bind)
+        except ModelfleetError:
+            # It is in use, or the guest is of no help; in the end the model is taken from it.
+            return False
+        return True
+
+    def is_served(self, record: _records.Record) -> bool:
+        """Whether the virtiofsd of the view still has something of what is not bound for a mount any more."""
+        vm = self._vm.uuid
+        gone = _views.of_mount(_views.bind_path(vm, record.uuid, 0))
+        shown = _views.bound_at(vm, record.mount_path)
+        return _held.is_served(_views.source(vm), gone, shown, self._unbound.get(record.uuid))
 
     def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
         vm, path = self._vm.uuid, record.mount_path
@@ -209,19 +238,20 @@ class Binder:
             if time.monotonic() > usual:
                 users = self._guest.users(_views.in_guest(bind)) if asked else []
                 if users or time.monotonic() > last:
-                    raise self._busy(record, users)
+                    raise self.busy(record, users)
             if asked:
                 self._guest.let_go(record.device_path, _views.in_guest(bind))
             time.sleep(_POLL)
 
-    def _busy(self, record: _records.Record, users: list[_guest_users.Process]) -> ModelfleetError:
+    def busy(self, record: _records.Record, users: t.Sequence[_guest_users.Process] = ()) -> ModelfleetError:
+        """The error for a model that cannot be taken out of the view as somebody has something of it."""
         by = f"process {_guest_users.shown(users)}" if users else "no process that could be found"
         return ModelfleetError(
             "mount_busy",
             f"VM {self._vm}: {record.mount_path}, used by {by}, cannot be taken out of the view",
             vm=self._vm.name,
             mount_path=record.mount_path,
-            guest_processes=users,
+            guest_processes=list(users),
         )
 
     def retire(self, records: tuple[_records.Record, ...]) -> None:

@@ -61,13 +61,21 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one mount; `plan.error` says why nothing was done, `error` why it failed."""
+    """What became of one mount.
+
+    Attributes:
+        plan: its `error` says why nothing was done.
+        error: why it failed.
+        replugged: whether the device of the view was plugged again to revoke what the mount had; None where that was
+            not asked for, or not tried.
+    """
 
     plan: _steps.MountPlan
     record: t.Optional[_records.Record]
     changed: bool
     error: t.Optional[ModelfleetError]
     vm_state: str = ""
+    replugged: t.Optional[bool] = None
 
 
 def converge(host: _domain.Host, request: Request) -> list[Outcome]:
@@ -213,7 +221,10 @@ class _Run:
         if plan.error or not done.failure:
             if self._request.terms.check_mode and not plan.error:
                 record = plan.after
-            return Outcome(plan, record, bool(plan.steps), plan.error, view.state)
+            replugged = None
+            if mount and _steps.REVOKE in plan.actions and not self._request.terms.check_mode:
+                replugged = mount.uuid in done.replugged
+            return Outcome(plan, record, bool(plan.steps), plan.error, view.state, replugged)
         # It is as it was, but for what could not be undone.
         return Outcome(plan, record, bool(plan.steps) and record != plan.before, done.failure, view.state)
 

@@ -78,7 +78,7 @@ def main() -> None:
     present = params.get("state", "present") == "present"
     request = _converge.Request(
         wanted=_wanted.from_params(params, present),
-        terms=_plan.Terms(present, force=params.get("force", False)),
+        terms=_plan.Terms(present, force=params.get("force", False), strict=params.get("revoke") == "strict"),
         purge="none",
         vms=[],
         planned={},
