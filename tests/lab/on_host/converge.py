@@ -56,7 +56,8 @@ def after(effects: int, what: Callable[[], None]) -> None:
         @functools.wraps(effect)
         def called(*arguments: Any, **options: Any) -> Any:
             result = effect(*arguments, **options)
-            left[0] -= 1
+            # What had nothing to do, or could not be done, says so.
+            left[0] -= result is not False
             if not left[0]:
                 what()
             return result
