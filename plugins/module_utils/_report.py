@@ -39,6 +39,11 @@ def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[di
     return [mount for mount in shown if mount["changed"] or mount["error"]]
 
 
+def warnings(outcomes: t.Iterable[Outcome]) -> list[str]:
+    """What somebody should know although nothing failed, each once."""
+    return list(dict.fromkeys(warning for outcome in outcomes for warning in outcome.warnings))
+
+
 def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
     """How many mounts there are of each kind, whatever C(mounts) shows."""
     counts = {"total": 0, "ok": 0, "changed": 0, "failed": 0, "due": 0}

@@ -75,6 +75,16 @@ options:
     type: str
     choices: [lazy, strict]
     default: lazy
+  read_ahead_kb:
+    description:
+      - How far the guest reads ahead in a model whose file is read from its beginning to its end, or is mapped, in KiB.
+        Linux reads 128 KiB ahead by itself, which makes virtiofs slow. V(0) leaves that as it is.
+      - It is set through the guest agent whenever the model, or the view that it is in, is mounted by a task. That it is
+        set, or to what, is not looked at when there is nothing to mount, and a guest that mounts by itself when it boots
+        is back at its own value.
+      - Where the guest does not let it be set, that is a warning.
+    type: int
+    default: 4096
   return:
     description:
       - Whether RV(mounts) has V(all) mounts, or only those that were V(changed) or failed. RV(summary) counts all of
@@ -313,6 +323,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
         vms=[_input.vm_name(f"vms[{index}]", name or "") for index, name in names],
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
         deadline=_input.seconds("timeout", params["timeout"]),
+        read_ahead_kb=_input.read_ahead("read_ahead_kb", params["read_ahead_kb"]),
     )
     _process.require_root()
     if not request.wanted and not request.terms.purge:
@@ -332,6 +343,7 @@ def main() -> None:
             "allow_empty": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "revoke": {"type": "str", "choices": [_records.LAZY, _records.STRICT], "default": _records.LAZY},
+            "read_ahead_kb": {"type": "int", "default": 4096},
             "return": {"type": "str", "choices": ["changed", "all"], "default": "all"},
             "planned_centers": {
                 "type": "list",
@@ -358,6 +370,8 @@ def main() -> None:
     }
     if module._diff:
         result["diff"] = _report.diff(outcomes)
+    for warning in _report.warnings(outcomes):
+        module.warn(warning)
     failure = _report.failure(outcomes)
     if failure:
         module.fail_json(**failure, **result)

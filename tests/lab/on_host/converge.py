@@ -84,6 +84,7 @@ def main() -> None:
         vms=[],
         planned={},
         deadline=params.get("timeout", 30),
+        read_ahead_kb=params.get("read_ahead_kb", 0),
     )
     outcomes = _converge.converge(_domain.Host("qemu:///system", request.deadline), request)
     json.dump({"mounts": _report.mounts(outcomes), "failure": _report.failure(outcomes)}, sys.stdout)

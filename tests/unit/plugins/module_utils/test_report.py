@@ -182,6 +182,11 @@ def test_the_status_is_derived_from_intent_and_truth(intent, layers, expected):
     assert _report.status(b.record(intent=intent), Layers(*layers)) == expected
 
 
+def test_what_is_no_reason_to_fail_is_told_once():
+    told = [dataclasses.replace(each, warnings=("VM render-4: slow",)) for each in (FRESH, RIGHT)]
+    assert _report.warnings([*told, GONE]) == ["VM render-4: slow"]
+
+
 # Models in a view
 
 BY_ITSELF = {"guest": "none", "persistence": "none", "transport": "view"}

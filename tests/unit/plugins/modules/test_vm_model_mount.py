@@ -135,6 +135,17 @@ def test_how_surely_a_model_is_revoked_is_told(given, strict, request_of):
     assert request.terms.strict is strict
 
 
+@pytest.mark.parametrize(("given", "kb"), [({}, 4096), ({"read_ahead_kb": 0}, 0), ({"read_ahead_kb": 65536}, 65536)])
+def test_how_far_guests_read_ahead_is_told(given, kb, request_of):
+    _how, request = request_of(**ENTRY, **given)
+    assert request.read_ahead_kb == kb
+
+
+@pytest.mark.parametrize("kb", [-1, 65537])
+def test_guests_do_not_read_ahead_by_any_number(kb, untouchable, run_module):
+    refused(run_module(vm_model_mount, **ENTRY, read_ahead_kb=kb), "invalid_input", "read_ahead_kb")
+
+
 def test_planned_centers_count_in_check_mode_only(request_of):
     planned = [{"name": "depot", "uuid": UUID.upper()}, {"name": "other"}]
     _how, request = request_of(**ENTRY, planned_centers=planned, _ansible_check_mode=True)
