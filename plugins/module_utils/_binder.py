@@ -70,9 +70,6 @@ class Binder:
         self._undo = undo
         # What the view showed at the mount paths of mounts before this run.
         self._shown: dict[str, str] = {}
-        # By which numbers the virtiofsd of the view had mounted what this run has unbound, by the UUIDs of mounts; None
-        # where an earlier run has unbound something.
-        self._unbound: dict[str, t.Optional[frozenset[int]]] = {}
 
     def bind(self, records: tuple[_records.Record, ...]) -> None:
         """Bind models, read-only, in the place of what is bound for their mounts.
@@ -186,20 +183,10 @@ class Binder:
             tree = _sources.keep(going, self._options.deadline, self._options.openers.look)
             self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
         for bind in _views.left_over(vm, record.uuid, path):
-            if record.strict:
-                self._note(record, bind)
             if not self._options.force:
                 self._unbind_idle(record, bind)
             elif not (record.strict and self._lets_go(record, bind)):
                 _views.unbind(bind, lazy=True)
-
-    def _note(self, record: _records.Record, bind: str) -> None:
-        """Remember by which numbers virtiofsd has a bind that is about to go."""
-        known = self._unbound.get(record.uuid, frozenset())
-        if known is not None and _views.is_bound(bind):
-            self._unbound[record.uuid] = known | _held.mount_ids(_views.source(self._vm.uuid), bind)
-        else:
-            self._unbound[record.uuid] = None
 
     def _lets_go(self, record: _records.Record, bind: str) -> bool:
         """Whether a model could be unbound so that nobody has anything of it, which spares the others in the view."""
@@ -211,11 +198,10 @@ class Binder:
         return True
 
     def is_served(self, record: _records.Record) -> bool:
-        """Whether the virtiofsd of the view still has something of what is not bound for a mount any more."""
+        """Whether the virtiofsd of the view may still have something of what is not bound for a mount any more."""
         vm = self._vm.uuid
         gone = _views.of_mount(_views.bind_path(vm, record.uuid, 0))
-        shown = _views.bound_at(vm, record.mount_path)
-        return _held.is_served(_views.source(vm), gone, shown, self._unbound.get(record.uuid))
+        return _held.is_served(_views.source(vm), gone, _views.bound_at(vm, record.mount_path))
 
     def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
         vm, path = self._vm.uuid, record.mount_path

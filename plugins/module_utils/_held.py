@@ -22,47 +22,30 @@ from . import _mountinfo, _views, _virtiofsd
 
 _MOUNT = re.compile(r"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
-# Its own /proc, which a virtiofsd keeps open after it has left the mount table that this stood in.
-_OWN_PROC = re.compile(r"/[0-9]+/(?:fd|task|mountinfo)\Z")
+_OWN_TABLE = re.compile(r"/[0-9]+/mountinfo\Z")
 _PROC = "/proc"
 _POLL = 0.02
 
 
-def mount_ids(source: str, bind: str) -> frozenset[int]:
-    """By which numbers the processes of a daemon have a bind mounted.
+def is_served(source: str, gone: str, shown: str) -> bool:
+    """Whether any process of a daemon may still have something of what was bound for a mount.
 
-    Args:
-        source: what the daemon was given.
-        bind: where the model is bound on the host.
-    """
-    return frozenset(
-        mount.mount_id
-        for pid in _virtiofsd.processes(source)
-        for mount in _mountinfo.read(pid)
-        if mount.mount_point == _views.in_daemon(bind)
-    )
-
-
-def is_served(source: str, gone: str, shown: str, ids: t.Optional[frozenset[int]]) -> bool:
-    """Whether any process of a daemon still has something of what was bound for a mount.
+    A mount that is in no mount table does not tell which model it was of. So any file that is open on such a mount
+    counts, also of a model that was taken out of the view earlier and that somebody was left with.
 
     Args:
         source: what the daemon was given.
         gone: the beginning of all places at which models were bound for the mount.
         shown: where the model is bound that it may have, nothing for none.
-        ids: by which numbers it had what was unbound; None when nobody knows, as after a run that was killed. Then
-            any file counts that is open on a mount that is in no mount table.
     """
     beginning, allowed = _views.in_daemon(gone), shown and _views.in_daemon(shown)
-    on_host = {mount.mount_id for mount in _mountinfo.read()} if ids is None else set()
+    on_host = {mount.mount_id for mount in _mountinfo.read()}
     for pid in _virtiofsd.processes(source):
         table = {mount.mount_id: mount.mount_point for mount in _mountinfo.read(pid)}
         if any(point.startswith(f"{beginning}-") and point != allowed for point in table.values()):
             return True
-        for number, is_model in _open_files(pid):
-            # A number can be used again, once nobody has the mount any more.
-            if number not in table and (is_model and number not in on_host if ids is None else number in ids):
-                return True
+        if not _models_open(pid).issubset({*table, *on_host}):
+            return True
     return False
 
 
@@ -76,21 +59,33 @@ def wait_until_ended(pids: t.Collection[str], source: str, deadline: float) -> b
     return True
 
 
-def _open_files(pid: str) -> t.Iterator[tuple[int, bool]]:
-    """The number of the mount of each descriptor of a process, and whether it may be a file of a model."""
+def _models_open(pid: str) -> set[int]:
+    """The numbers of the mounts of which a process may have files of models open."""
     directory = f"{_PROC}/{pid}"
+    found: set[int] = set()
     try:
         descriptors = os.listdir(f"{directory}/fd")
     except OSError:
         # It has ended meanwhile.
-        return
+        return found
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             with open(f"{directory}/fdinfo/{descriptor}", encoding="ascii") as file:
                 text = file.read()
             mount, flags = _MOUNT.search(text), _FLAGS.search(text)
-            if mount and flags:
-                path = os.readlink(f"{directory}/fd/{descriptor}")
-                # A model is only ever opened for reading; the memory of a VM, of which a daemon has files too, is not.
-                reads = int(flags.group(1), 8) & os.O_ACCMODE == os.O_RDONLY
-                yield int(mount.group(1)), reads and path.startswith("/") and not _OWN_PROC.match(path)
+            path = os.readlink(f"{directory}/fd/{descriptor}")
+            if mount and flags and _may_be_model(path, int(flags.group(1), 8)):
+                found.add(int(mount.group(1)))
+    return found
+
+
+def _may_be_model(path: str, flags: int) -> bool:
+    """Whether an open file may be of a model (virtiofsd 7.2 in C, 1.13 in Rust); one that is has no name of its own.
+
+    Beside models a daemon has the memory of its VM open, which is no file that it only reads, and a part of /proc that
+    is in no mount table of its own either. What a guest looks up is opened in a way that follows no link, and is kept
+    open as long as a file of it is.
+    """
+    if not path.startswith("/") or flags & os.O_ACCMODE != os.O_RDONLY:
+        return False
+    return bool(flags & os.O_NOFOLLOW) if flags & os.O_PATH else not _OWN_TABLE.match(path)

@@ -79,9 +79,9 @@ options:
     description:
       - How far the guest reads ahead in a model whose file is read from its beginning to its end, or is mapped, in KiB.
         Linux reads 128 KiB ahead by itself, which makes virtiofs slow. V(0) leaves that as it is.
-      - It is set through the guest agent whenever the model, or the view that it is in, is mounted by a task. That it is
-        set, or to what, is not looked at when there is nothing to mount, and a guest that mounts by itself when it boots
-        is back at its own value.
+      - It is set through the guest agent whenever a task mounts the model, or the view that it is in. Whether it is set
+        is not looked at when there is nothing to mount. A guest that mounts by itself when it boots is back at its own
+        value.
       - Where the guest does not let it be set, that is a warning.
     type: int
     default: 4096

@@ -262,7 +262,6 @@ class ViewWorld(World):
         for name in ("attach", "unmount", "read_only_clone"):
             monkeypatch.setattr(_mountapi, name, getattr(self, f"_{name}"))
         monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, *self._mounts()])
-        monkeypatch.setattr(_held, "mount_ids", lambda _source, bind: {self.state.binds[bind]})
         monkeypatch.setattr(_held, "is_served", self._is_served)
         monkeypatch.setattr(_held, "wait_until_ended", lambda _pids, _source, _deadline: not self.held)
         for name in ("hide", "show"):
@@ -326,9 +325,9 @@ class ViewWorld(World):
     def keep(self, source, deadline, look=None):
         return self._tree(self.state.binds[source])
 
-    def _is_served(self, source, gone, shown, ids):
+    def _is_served(self, source, gone, shown):
         assert not any(path.startswith(f"{gone}-") and path != shown for path in self.state.binds)
-        return bool(self.held if ids is None else self.held & ids)
+        return bool(self.held)
 
     def detach_live(self, aliases, deadline):
         super().detach_live(aliases, deadline)

@@ -336,11 +336,12 @@ def test_a_model_that_a_daemon_did_not_lose_is_not_revoked_without_force(monkeyp
     assert world.snapshot() == before
 
 
-def test_what_somebody_else_let_a_guest_keep_is_not_revoked(monkeypatch):
+def test_what_a_guest_was_left_with_earlier_is_revoked_as_well(monkeypatch):
+    # Nothing tells whether it is of the same model.
     world, plans = revoking(monkeypatch, "take one of two away")
     world.held = {"another"}
-    assert world.apply(plans, force=True).replugged == frozenset()
-    assert world.held == {"another"}
+    assert world.apply(plans, force=True).replugged == {R.uuid}
+    assert world.held == set()
 
 
 @pytest.mark.parametrize("answer", ["lies", "fails", "is silent"])

@@ -156,9 +156,7 @@ def wishes(draw):
         except ModelfleetError:
             assume(False)
     purge = present and draw(st.booleans())
-    return wanted, _plan.Terms(
-        present, strict=draw(st.booleans()), purge=purge, owner=draw(usually("default", "ops"))
-    )
+    return wanted, _plan.Terms(present, strict=draw(st.booleans()), purge=purge, owner=draw(usually("default", "ops")))
 
 
 def planned(host, vm, wanted, terms):

@@ -84,7 +84,14 @@ def test_a_list_and_the_options_of_one_mount_exclude_each_other(option, untoucha
 
 
 @pytest.mark.parametrize(
-    "given", [{"state": "mounted"}, {"guest": "ssh"}, {"revoke": "later"}, {"mounts": [{"vm": "x", "colour": "red"}]}, {"timeout": "soon"}]
+    "given",
+    [
+        {"state": "mounted"},
+        {"guest": "ssh"},
+        {"revoke": "later"},
+        {"mounts": [{"vm": "x", "colour": "red"}]},
+        {"timeout": "soon"},
+    ],
 )
 def test_what_no_option_is_or_takes_is_refused(given, untouchable, run_module):
     assert run_module(vm_model_mount, **{**({} if "mounts" in given else ENTRY), **given})["failed"] is True
