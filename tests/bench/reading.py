@@ -28,10 +28,10 @@ read begin rest < /proc/uptime
 dd if="$1" of=/dev/null bs=1M 2>/dev/null || exit 1
 read end rest < /proc/uptime
 echo "$begin $end" """
-# What is mounted in a view may have the setting of that.
+# What is mounted in a view has a device number of its own, and the setting of the view.
 _SETTING = """
 cat "/sys/class/bdi/0:$(stat -c %d "$1")/read_ahead_kb" 2>/dev/null ||
-cat "/sys/class/bdi/$(mountpoint -d /models)/read_ahead_kb" """
+cat "/sys/class/bdi/0:$(stat -c %d /models)/read_ahead_kb" """
 
 
 @dataclasses.dataclass(frozen=True)
