@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sections: dict[str, list[str]] = {}
     if measures or costs:
         about = f"Measured on {today}, {len(MODELS)} models in each VM, medians of {options.rounds} rounds (loop: 1)."
-        parts = [about, facts, table.full(measures), table.ratios(measures), table.goals(measures)]
+        parts = [about, facts, table.full(table.medians(measures)), table.ratios(measures), table.goals(measures)]
         sections["measured"] = parts + (["### Many models in one VM", many.table(costs)] if costs else [])
     if speeds:
         about = f"Measured on {today}, medians of {options.rounds} rounds."
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.save and not options.profile:
             save(_DOCUMENT, text, name)
     if options.profile:
-        print("\n\n".join(filter(None, map(table.profile, measures))))
+        print("\n\n".join(filter(None, map(table.profile, table.medians(measures)))))
     return 0
 
 
@@ -112,7 +112,7 @@ def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:
                 if name != "loop" or (turn == 0 and count in (options.loop_vms or options.vms)):
                     measures += WAYS[name](stage).phases(vms)
     say("done")
-    return table.medians(measures)
+    return measures
 
 
 def save(path: Path, text: str, name: str) -> None:

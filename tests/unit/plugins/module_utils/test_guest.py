@@ -113,6 +113,17 @@ def test_a_model_is_mounted_below_a_path_that_is_made():
     assert agent.commands[-1] == MOUNT
 
 
+def test_a_directory_that_was_seen_is_not_made_again():
+    agent = Agent(stat=(1, "41ed /srv/ai/guard\n", "No such file"))
+    one = guest(agent)
+    one.places(["/srv/ai/guard", "/srv/ai/ocr"])
+    one.mount([("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert [command for command in agent.commands if command[0] == "mkdir"] == [["mkdir", "-p", "/srv/ai/ocr"]]
+    agent.commands.clear()
+    one.mount([("guard-tag", "/srv/ai/guard")])
+    assert agent.commands == [MOUNT]
+
+
 @pytest.mark.parametrize("said", ["mount: wrong fs type, bad option", "mount: Invalid argument"])
 def test_a_tag_that_the_guest_does_not_know_yet_is_tried_again(said):
     agent = Agent(mount=[(32, said), (32, said), (0, "")])
@@ -167,6 +178,14 @@ def test_all_that_was_mounted_is_read_ahead_by_one_command():
     files = [f"/sys/class/bdi/0:{minor}/read_ahead_kb" for minor in (55, 57)]
     assert written == [(["tee", *files], b"4096\n")]
     assert agent.commands[-1] == ["tee", *files] and found.warnings == []
+
+
+def test_what_is_mounted_at_a_directory_that_was_there_is_read_ahead_as_well():
+    agent = Agent(stat=(0, "41ed /srv/ai/guard\n"))
+    found = guest(agent, read_ahead_kb=4096)
+    assert found.places(["/srv/ai/guard"]).directories
+    found.mount([("guard-tag", "/srv/ai/guard")])
+    assert [command[0] for command in agent.commands] == ["stat", "mount", "tee"]
 
 
 def test_what_the_guest_does_by_itself_is_left_to_it():
