@@ -213,6 +213,12 @@ CATALOGUE: dict[str, Entry] = {
         "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
         "The device was taken back. Read virtiofsd's log of the VM on the host.",
     ),
+    "not_revoked": Entry(
+        "The host still serves a model that was taken away",
+        "The device of the VM's view was unplugged, and the virtiofsd behind it goes on.",
+        "Read the VM's log of virtiofsd on the host and end the processes in the details; then run again. Stopping the"
+        " VM ends them as well.",
+    ),
     "not_root": Entry(
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",

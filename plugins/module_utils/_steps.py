@@ -24,6 +24,7 @@ DETACH_LIVE = "detach_live"
 DETACH_PERSISTENT = "detach_persistent"
 BIND = "bind_source"
 RELEASE = "release_source"
+REVOKE = "revoke"
 RETIRE = "retire_source"
 ATTACH = "attach"
 ATTACH_LIVE = "attach_live"
@@ -54,6 +55,7 @@ ORDER = (
     REMOUNT,
     WRITE_UNIT,
     RELEASE,
+    REVOKE,
     SETTLE,
     DETACH_STRAY,
     RETIRE,
@@ -63,7 +65,7 @@ ORDER = (
 ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
 IN_GUEST = (REMOVE_UNIT, UNMOUNT, MOUNT, REMOUNT, WRITE_UNIT)
 # What is done to a mount, not to the device that several mounts may share.
-_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, SETTLE, RETIRE, FORGET)
+_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, REVOKE, SETTLE, RETIRE, FORGET)
 
 # Why there is a plan for a mount.
 LISTED = "listed"
