@@ -17,7 +17,9 @@ def read_ahead(guest: Guest, path: str) -> int:
     """What the guest's kernel reads ahead of a file, in KiB."""
     guest.run(["cat", path])
     # What is mounted in a view has a device number of its own, and the setting of the view.
-    script = 'd=$(stat -c %d "$1"); cd /sys/class/bdi; cat 0:$d/read_ahead_kb || cat 0:$(stat -c %d /models)/read_ahead_kb'
+    script = (
+        'd=$(stat -c %d "$1"); cd /sys/class/bdi; cat 0:$d/read_ahead_kb || cat 0:$(stat -c %d /models)/read_ahead_kb'
+    )
     return int(guest.run(["sh", "-c", script, "sh", path]).stdout)
 
 

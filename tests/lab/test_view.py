@@ -146,7 +146,10 @@ def test_center_that_moved_is_shown_without_the_guests_doing(fleet: Fleet) -> No
     for host in fleet.hosts.values():
         publish(host, "/data/moved")
     try:
-        fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": "file:///data/moved"})
+        for host in fleet.hosts.values():
+            # By hand: the module refuses to, while the VM has a model of it.
+            host.run(["umount", "/var/lib/modelfleet/centers/zoo"])
+            host.run(["mount", "--bind", "/data/moved", "/var/lib/modelfleet/centers/zoo"])
         assert [mounts[0]["layers"]["source"] for mounts in fleet.info().values()] == ["wrong"] * 2
         healed = ["record", "bind_source", "verify_read_only", "settle_record", "retire_source"]
         assert actions(fleet.mount(check=True)) == actions(fleet.mount()) == [healed] * 2
@@ -156,6 +159,8 @@ def test_center_that_moved_is_shown_without_the_guests_doing(fleet: Fleet) -> No
             assert binds.count("/data/moved/llama-nano") == 1 and MODELS not in binds
             leave(guest)
     finally:
+        for host in fleet.hosts.values():
+            host.run(["umount", "/var/lib/modelfleet/centers/zoo"])
         fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": f"file://{MODELS}"})
     fleet.mount()
     fleet.unmount()
