@@ -13,6 +13,7 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import os
+import sys
 
 from . import _center_effects, _center_state, _centers, _locks, _systemd
 from ._errors import ModelfleetError
@@ -25,12 +26,12 @@ def main(argv: list[str]) -> int:
     command, name = argv[1], argv[2]
     unit = next((found for found in _centers.units() if found.center.name == name), None)
     if unit is None:
-        print(f"there is no model center '{name}'")
+        _say(f"there is no model center '{name}'")
         return 1
     if command == "wait":
         process = int(os.environ.get("MAINPID", "0"))
         mounted = _center_effects.wait(unit.center, process, _WAIT)
-        print("mounted" if mounted else "its client ended, or did not mount it in time")
+        _say("mounted" if mounted else "its client ended, or did not mount it in time")
         return 0 if mounted else 1
     try:
         with _locks.held([_locks.center(name)], 1.0):
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         if problem.code == "lock_timeout":
             # A run is at work, which looks at it as well.
             return 0
-        print(problem.msg)
+        _say(problem.msg)
         return 1
 
 
@@ -50,14 +51,14 @@ def check(unit: _centers.Unit) -> int:
     due = needs(state, seen)
     if not due:
         if seen.state not in (_center_state.HEALTHY, _center_state.NOT_MOUNTED):
-            print(f"{seen.state}: {seen.why}")
+            _say(f"{seen.state}: {seen.why}")
         return 0 if seen.healthy or not state.active else 1
-    print(f"{seen.state}{': ' if seen.why else ''}{seen.why}; mounting it again")
+    _say(f"{seen.state}{': ' if seen.why else ''}{seen.why}; mounting it again")
     if state.active_state == "failed":
         _systemd.call("reset-failed", unit.name)
     _center_effects.mount(unit.center, unit.name, _MOUNT, again=seen.mount is not None or state.active)
     _center_effects.verify(unit.center, unit.name, _PROBE)
-    print("mounted")
+    _say("mounted")
     return 0
 
 
@@ -69,3 +70,8 @@ def needs(unit: _systemd.Unit, seen: _center_state.Seen) -> bool:
         # Stopped in order, or on its way; systemd starts a service again by itself.
         return False
     return seen.state in (_center_state.NOT_MOUNTED, _center_state.DEAD)
+
+
+def _say(text: str) -> None:
+    """Tell the journal."""
+    sys.stdout.write(f"{text}\n")
