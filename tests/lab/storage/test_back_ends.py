@@ -21,7 +21,8 @@ MODEL, FILE = "acme/embed.v2", "acme/embed.v2/model.safetensors"
 
 
 def center(storage: Storage, **more: Any) -> dict[str, Any]:
-    return {"name": NAME, **storage.arguments, **more}
+    # Patient, for machines on which much else is going on.
+    return {"name": NAME, "timeout": 60, **storage.arguments, **more}
 
 
 def info(ansible: Ansible, limit: str | None = None) -> dict[str, Any]:

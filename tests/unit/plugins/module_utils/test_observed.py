@@ -188,7 +188,7 @@ def test_a_planned_center_stands_in_until_it_is_there(looks, monkeypatch):
     assert (host.planned, host.models) == (frozenset(), {KEY: b.identity(KEY.path)})
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
     # What it will show is looked at where it comes from; where that is not known, nothing is claimed.
-    directory = _storage.definition(b.CENTER.storage_url, True).directory
+    directory = _storage.directory(b.CENTER.storage_url)
     host = on_host([KEY], {}, planned)
     assert (host.planned, host.models) == (frozenset({"depot"}), {KEY: b.identity(KEY.path)})
     assert host.centers["depot"].mount_point == directory
