@@ -258,6 +258,11 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "too_many_models": Entry(
+        "The view of a VM would have too many models",
+        "A view holds 1000 models at most; their records are kept in the XML of the VM.",
+        "Unmount models that are not needed, or give some a device of their own (transport=device).",
+    ),
     "transport_conflict": Entry(
         "The transports of a VM's mounts do not go together",
         "A mount changes its transport, or lies where the view of the VM is mounted without being in it, or the models"

@@ -12,9 +12,12 @@ import typing as t
 
 from . import _guest, _guest_unit, _identity, _input, _mountinfo, _records, _steps
 from ._errors import ModelfleetError
-from ._layers import FOREIGN, UNKNOWN, Layers, covered
+from ._layers import FOREIGN, MISSING, UNKNOWN, Layers, covered
 from ._observed import HostView, VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
+
+# Records are kept in the XML of the VM, of which libvirt sends 4 MiB at most; long paths are three of 1 KiB.
+VIEW_MODELS_MAX = 1000
 
 # Linux 5.10: a guest is told of file systems below the view, and does not take their inodes for one another's.
 _VIEW_KERNEL = (5, 10)
@@ -123,6 +126,15 @@ def refuse_foreign(
             vm=vm.name,
             mount_path=after.mount_path,
         )
+    hidden = _hidden(vm, after) if after.in_view and found.guest == MISSING else None
+    if hidden:
+        raise ModelfleetError(
+            "mount_path_in_use",
+            f"VM {vm.name}: {_input.show(hidden.fstype)} is mounted at {_input.show(hidden.mount_point)} in the guest,"
+            f" which the view at {after.device_path} would hide",
+            vm=vm.name,
+            mount_path=after.mount_path,
+        )
     over = covered(host, vm, after) if after.in_view else None
     if over or (found.guest == FOREIGN and not tag_mounted(vm, before or after)):
         mount = over or _mountinfo.visible(list(vm.guest or ()), after.device_path)
@@ -135,6 +147,13 @@ def refuse_foreign(
         )
 
 
+def _hidden(vm: VmView, after: _records.Record) -> t.Optional[_mountinfo.Mount]:
+    """What somebody in the guest has mounted below where the view will be; what is ours is looked after elsewhere."""
+    ours = {device.tag for device in (vm.live.devices if vm.live else ()) if device.ours}
+    below = [mount for mount in vm.guest or () if mount.mount_point.startswith(f"{after.device_path}/")]
+    return next((mount for mount in below if not any(_guest.is_mounted(mount, tag) for tag in ours)), None)
+
+
 def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) -> t.Optional[ModelfleetError]:
     """The error for mounts of a VM that do not go together with its view, which they all share.
 
@@ -143,6 +162,12 @@ def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) ->
     """
     in_view = [mount for mount in mounts if mount.in_view]
     beside = [mount.mount_path for mount in mounts if not mount.in_view]
+    if len(in_view) > VIEW_MODELS_MAX:
+        return ModelfleetError(
+            "too_many_models",
+            f"VM {vm.name}: its view would have {len(in_view)} models, more than {VIEW_MODELS_MAX}",
+            vm=vm.name,
+        )
     hidden = [path for path in beside if in_view and _input.overlaps(path, _identity.VIEW_PATH)]
     if hidden:
         return _conflict(vm, hidden[0], f"is where the view is mounted ({_identity.VIEW_PATH}), and not in it")
