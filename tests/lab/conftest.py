@@ -131,7 +131,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def lend(hosts: dict[str, Host], ansible: Ansible, pool: Pool, transport: str) -> Iterator[Lend]:
+def lend(ansible: Ansible, pool: Pool, transport: str) -> Iterator[Lend]:
     """Gives fleets of a kind of guest for the time of a test.
 
     Booting takes the most time, so guests in which a test left nothing serve the next one as well. A test that changes
@@ -139,7 +139,7 @@ def lend(hosts: dict[str, Host], ansible: Ansible, pool: Pool, transport: str) -
     """
     lent: list[tuple[str, Fleet]] = []
 
-    def lend(kind: str = "tiny") -> Fleet:
+    def lend(hosts: dict[str, Host], kind: str = "tiny") -> Fleet:
         lent.append((kind, Fleet(hosts, ansible, pool.take(kind), transport)))
         return lent[-1][1]
 
@@ -155,16 +155,16 @@ def lend(hosts: dict[str, Host], ansible: Ansible, pool: Pool, transport: str) -
 @pytest.fixture
 def fleet(prepared: dict[str, Host], lend: Lend) -> Fleet:
     """A guest on every prepared host, and what tests do with them."""
-    return lend()
+    return lend(prepared)
 
 
 @pytest.fixture
 def second(prepared: dict[str, Host], lend: Lend) -> Fleet:
     """Another guest on every prepared host."""
-    return lend()
+    return lend(prepared)
 
 
 @pytest.fixture
 def disks(prepared: dict[str, Host], lend: Lend) -> Fleet:
     """A guest with a disk and systemd on every prepared host."""
-    return lend("disk")
+    return lend(prepared, "disk")

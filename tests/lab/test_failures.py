@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fleet import BOTH, DEVICE, VIEW, Fleet, checksum, device_path, entry, guest_checksum, place
 
@@ -14,7 +16,7 @@ FROZEN = "mkdir -p /frozen && mount -t tmpfs -o ro none /frozen"
 THAWED = "umount /frozen"
 
 
-def refuse(fleet: Fleet, reason: str, **options: str) -> None:
+def refuse(fleet: Fleet, reason: str, **options: Any) -> None:
     """The guest must refuse to mount, for a reason of its own, and everything be as before."""
     for result in fleet.mount(ok=False, **options).values():
         assert result["error_code"] == "guest_mount_failed"

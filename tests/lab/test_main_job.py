@@ -36,7 +36,7 @@ def outcome(run: Run) -> dict[str, list[object]]:
 @pytest.mark.transport("view", why="the job has both, one model by each")
 def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> None:
     hosts = unprepared
-    fleet = lend()
+    fleet = lend(hosts)
     vm, both = fleet.vm, fleet.guests
     variables = {
         # Blanks and newlines come along when people paste.
