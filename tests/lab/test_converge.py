@@ -33,14 +33,14 @@ def converge(fleet: Fleet, mounts: list[dict[str, Any]], **options: Any) -> list
     return told[0]
 
 
-def models(fleet: Fleet, *vms: str) -> list[tuple[str, str]]:
+def models(fleet: Fleet, *vms: str) -> set[tuple[str, str]]:
     """What every host has: VM and model, all of it right."""
     found = []
     for result in fleet.ansible.module("vm_model_mount_info", {"vms": list(vms)}).values():
         assert not any(mount["drift"] for mount in result["mounts"])
         found.append([(mount["vm"], mount["record"]["model_name"]) for mount in result["mounts"]])
     assert found[0] == found[1]
-    return sorted(found[0])
+    return set(found[0])
 
 
 @BOTH
@@ -50,11 +50,11 @@ def test_list_is_the_whole_truth(fleet: Fleet, second: Fleet) -> None:
     assert len(converge(fleet, everything)) == 3
     # The other VM is not named, so the list says nothing of it.
     assert converge(fleet, [everything[1]], purge="vm") == [(one, "llama-nano", "purged")]
-    assert models(fleet, one, two) == [(one, "acme/embed.v2"), (two, "llama-nano")]
+    assert models(fleet, one, two) == {(one, "acme/embed.v2"), (two, "llama-nano")}
     # What belongs to another owner stays.
     converge(fleet, [fleet.entry()], owner="ops")
     assert converge(fleet, [everything[1]], purge="host") == [(two, "llama-nano", "purged")]
-    assert models(fleet, one, two) == [(one, "acme/embed.v2"), (one, "llama-nano")]
+    assert models(fleet, one, two) == {(one, "acme/embed.v2"), (one, "llama-nano")}
     assert converge(fleet, [], purge="host", owner="ops", allow_empty=True) == [(one, "llama-nano", "purged")]
     (refused,) = {
         result["error_code"]
@@ -62,7 +62,7 @@ def test_list_is_the_whole_truth(fleet: Fleet, second: Fleet) -> None:
     }
     assert refused == "invalid_input"
     assert converge(fleet, [], purge="vm", vms=[one], allow_empty=True) == [(one, "acme/embed.v2", "purged")]
-    assert models(fleet, one, two) == []
+    assert models(fleet, one, two) == set()
 
 
 @BOTH
@@ -120,7 +120,7 @@ def test_model_goes_from_every_vm_and_a_vm_loses_everything(fleet: Fleet, second
         for result in fleet.ansible.module("vm_model_mount", arguments, check=check).values():
             assert {mount["vm"]: mount["actions"] for mount in result["mounts"]} == changed
             assert result["summary"]["changed"] == len(changed)
-    assert models(fleet, one, two) == [(one, "acme/embed.v2")]
+    assert models(fleet, one, two) == {(one, "acme/embed.v2")}
     converge(fleet, [fleet.entry()])
     for check, count in ((True, 2), (False, 2), (False, 0)):
         for result in fleet.ansible.module("vm_model_mount", {"vm": one, "state": "absent"}, check=check).values():

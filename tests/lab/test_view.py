@@ -110,6 +110,31 @@ def test_by_force_a_model_in_use_goes_from_the_host(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+def test_model_that_a_container_in_the_guest_uses_is_not_taken_out(fleet: Fleet) -> None:
+    fleet.mount()
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        container = "unshare -m --propagation private sleep 600 >/dev/null 2>&1 & echo $! > /user"
+        guest.run(["sh", "-c", f"cd /models/{NANO} && {container}"])
+        wait_until("the container is there", 10, functools.partial(_is_apart, guest))
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+        assert [user["name"] for user in result["details"]["guest_processes"]] == ["sleep"]
+    for mounts in fleet.info().values():
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)] * 2
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+        leave(guest)
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def _is_apart(guest: Guest) -> bool:
+    spaces = guest.run(["sh", "-c", "readlink /proc/$(cat /user)/ns/mnt /proc/self/ns/mnt"]).stdout.split()
+    return len(set(spaces)) == 2
+
+
 def test_another_model_at_the_same_path(fleet: Fleet) -> None:
     fleet.mount(mount_path="/models/one")
     for guest in fleet.guests.values():
@@ -330,6 +355,6 @@ def test_vms_see_their_own_view_and_nothing_above_it(fleet: Fleet, second: Fleet
 
 def served(host: Host, guest: Guest) -> list[str]:
     """What of the host's file systems the daemon of a view can reach, beside the view itself."""
-    pid = f"$(pgrep -f 'virtiofsd.*{guest.uuid}' | tail -n1)"
+    pid = f"$(pgrep -f '[v]irtiofsd.*{guest.uuid}' | head -n1)"
     lines = [line.split(" ") for line in host.run(["sh", "-c", f"cat /proc/{pid}/mountinfo"]).stdout.splitlines()]
     return [fields[3] for fields in lines if not fields[3].endswith(f"/{guest.uuid}")]
