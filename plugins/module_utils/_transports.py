@@ -27,13 +27,14 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
 
     What has not been looked at in the guest does not speak against a view.
     """
-    decided = [_as_mounted(mount, vm) for mount in mounts]
+    records = vm.records
+    decided = [_as_mounted(mount, records, vm.uuid) for mount in mounts]
     new = [mount for mount in decided if mount.transport == AUTO]
     if new:
         listed = {mount.uuid(vm.uuid) for mount in decided}
         others: list[t.Union[Wanted, _records.Record]] = [
             *(mount for mount in decided if mount.transport != AUTO),
-            *(record for record in vm.records.values() if record.uuid not in listed),
+            *(record for record in records.values() if record.uuid not in listed),
         ]
         view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, new, others))
         decided = [_with(mount, _records.VIEW if view and _fits(mount) else _records.DEVICE) for mount in decided]
@@ -44,8 +45,8 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     return [dataclasses.replace(mount, persistence=min(said)) if mount.in_view else mount for mount in decided]
 
 
-def _as_mounted(mount: Wanted, vm: VmView) -> Wanted:
-    before = vm.records.get(mount.uuid(vm.uuid)) if mount.transport == AUTO else None
+def _as_mounted(mount: Wanted, records: t.Mapping[str, _records.Record], vm: str) -> Wanted:
+    before = records.get(mount.uuid(vm)) if mount.transport == AUTO else None
     return _with(mount, before.transport) if before else mount
 
 
