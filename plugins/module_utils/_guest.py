@@ -50,6 +50,8 @@ class Guest:
         self._name = name
         self._deadline = deadline
         self._agent = _guest_agent.Agent(name, ask, deadline)
+        # Seen while the run was planned, so that nobody makes them again.
+        self._directories: frozenset[str] = frozenset()
 
     # Looking
 
@@ -122,7 +124,9 @@ class Guest:
 
     def places(self, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> _guest_places.Places:
         """What stands on the way to mount paths; see _guest_places.look."""
-        return _guest_places.look(self._agent, paths, empty)
+        places = _guest_places.look(self._agent, paths, empty)
+        self._directories |= places.directories
+        return places
 
     def kernel(self) -> t.Optional[tuple[int, int]]:
         """The version of the guest's kernel; None when it does not tell one.
@@ -148,8 +152,9 @@ class Guest:
         Raises:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        paths = [path for _tag, path in wanted]
-        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
+        paths = [path for _tag, path in wanted if path not in self._directories]
+        if paths:
+            self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
         try:
             mounts = self._mount_together(wanted)
             missing = [(tag, path) for tag, path in wanted if not is_mounted(_mountinfo.visible(mounts, path), tag)]

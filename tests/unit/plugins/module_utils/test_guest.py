@@ -113,6 +113,17 @@ def test_a_model_is_mounted_below_a_path_that_is_made():
     assert agent.commands[-1] == MOUNT
 
 
+def test_a_directory_that_was_seen_is_not_made_again():
+    agent = Agent(stat=(1, "41ed /srv/ai/guard\n", "No such file"))
+    one = guest(agent)
+    one.places(["/srv/ai/guard", "/srv/ai/ocr"])
+    one.mount([("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert [command for command in agent.commands if command[0] == "mkdir"] == [["mkdir", "-p", "/srv/ai/ocr"]]
+    agent.commands.clear()
+    one.mount([("guard-tag", "/srv/ai/guard")])
+    assert agent.commands == [MOUNT]
+
+
 @pytest.mark.parametrize("said", ["mount: wrong fs type, bad option", "mount: Invalid argument"])
 def test_a_tag_that_the_guest_does_not_know_yet_is_tried_again(said):
     agent = Agent(mount=[(32, said), (32, said), (0, "")])
