@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fleet import BOTH, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest
@@ -17,13 +19,16 @@ def read_ahead(guest: Guest, path: str) -> int:
     """What the guest's kernel reads ahead of a file, in KiB."""
     guest.run(["cat", path])
     # What is mounted in a view has a device number of its own, and the setting of the view.
-    script = 'd=$(stat -c %d "$1"); cd /sys/class/bdi; cat 0:$d/read_ahead_kb || cat 0:$(stat -c %d /models)/read_ahead_kb'
+    script = (
+        'd=$(stat -c %d "$1"); cd /sys/class/bdi; cat 0:$d/read_ahead_kb || cat 0:$(stat -c %d /models)/read_ahead_kb'
+    )
     return int(guest.run(["sh", "-c", script, "sh", path]).stdout)
 
 
 @BOTH
 def test_a_guest_reads_ahead_as_far_as_it_is_told(fleet: Fleet) -> None:
-    for options, expected in (({}, 4096), ({"read_ahead_kb": 0}, 128)):
+    given: list[tuple[dict[str, Any], int]] = [({}, 4096), ({"read_ahead_kb": 0}, 128)]
+    for options, expected in given:
         fleet.mount(**options)
         for guest in fleet.guests.values():
             assert read_ahead(guest, f"/models/{NANO}/weights.bin") == expected

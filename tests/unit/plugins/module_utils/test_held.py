@@ -62,7 +62,13 @@ def test_a_daemon_that_has_nothing_of_it_serves_nothing_of_it(daemon):
 
 @pytest.mark.parametrize(
     ("path", "flags"),
-    [("/a b", "02100000"), ("/", "012400000"), ("/", "010400000"), ("/a (deleted)", "0"), ("/4/mountinfo", "010400000")],
+    [
+        ("/a b", "02100000"),
+        ("/", "012400000"),
+        ("/", "010400000"),
+        ("/a (deleted)", "0"),
+        ("/4/mountinfo", "010400000"),
+    ],
 )
 def test_what_is_open_of_it_is_served(path, flags, daemon):
     daemon.opens(5, path, 301, flags)
