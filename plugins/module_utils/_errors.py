@@ -193,6 +193,12 @@ CATALOGUE: dict[str, Entry] = {
         "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
         "The device was taken back. Read virtiofsd's log of the VM on the host.",
     ),
+    "not_revoked": Entry(
+        "The host still serves a model that was taken away",
+        "The device of the VM's view was unplugged, and the virtiofsd behind it goes on.",
+        "Read the VM's log of virtiofsd on the host and end the processes in the details; then run again. Stopping the"
+        " VM ends them as well.",
+    ),
     "not_root": Entry(
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
@@ -265,10 +271,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "transport_conflict": Entry(
         "The transports of a VM's mounts do not go together",
-        "A mount changes its transport, or lies where the view of the VM is mounted without being in it, or the models"
-        " of one view differ in guest or persistence.",
-        "Unmount the models that the message is about first, or give them the transport, guest and persistence of the"
-        " others.",
+        "A model would be hidden by the view of the VM, because it is not in it and lies where that is mounted, or the"
+        " models of one view differ in guest or persistence.",
+        "List the models that the message is about in the same task, with the transport, guest and persistence of the"
+        " others, or unmount them first.",
     ),
     "vm_not_found": Entry(
         "There is no such VM on this host",

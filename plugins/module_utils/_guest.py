@@ -32,7 +32,8 @@ _APPEARS_WITHIN = 15.0
 _ASIDE = 2.0
 _BUSY = re.compile(r"busy", re.IGNORECASE)
 # The source of what a guest mounts by itself below a virtiofs that shows several file systems.
-_NO_TAG = "none"
+NO_TAG = "none"
+_DEVICE = re.compile(r"[0-9]{1,10}:[0-9]{1,10}\Z")
 _RELEASE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 # ENOTCONN of a device that was taken away, ECONNABORTED of a connection that was ended.
 _DEAD = re.compile(r"not connected|connection abort", re.IGNORECASE)
@@ -44,12 +45,20 @@ class Guest:
     Args:
         name: the VM's name, for messages.
         deadline: seconds that any single operation may take.
+        read_ahead_kb: how far it shall read ahead in what we mount; 0 for what it does by itself.
+
+    Attributes:
+        warnings: what is not as it should be, and no reason to fail.
     """
 
-    def __init__(self, name: str, ask: _guest_agent.Ask, deadline: float) -> None:
+    def __init__(self, name: str, ask: _guest_agent.Ask, deadline: float, read_ahead_kb: int = 0) -> None:
+        self.warnings: list[str] = []
         self._name = name
+        self._read_ahead_kb = read_ahead_kb
         self._deadline = deadline
         self._agent = _guest_agent.Agent(name, ask, deadline)
+        # Seen while the run was planned, so that nobody makes them again.
+        self._directories: frozenset[str] = frozenset()
 
     # Looking
 
@@ -122,7 +131,9 @@ class Guest:
 
     def places(self, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> _guest_places.Places:
         """What stands on the way to mount paths; see _guest_places.look."""
-        return _guest_places.look(self._agent, paths, empty)
+        places = _guest_places.look(self._agent, paths, empty)
+        self._directories |= places.directories
+        return places
 
     def kernel(self) -> t.Optional[tuple[int, int]]:
         """The version of the guest's kernel; None when it does not tell one.
@@ -148,8 +159,9 @@ class Guest:
         Raises:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        paths = [path for _tag, path in wanted]
-        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
+        paths = [path for _tag, path in wanted if path not in self._directories]
+        if paths:
+            self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
         try:
             mounts = self._mount_together(wanted)
             missing = [(tag, path) for tag, path in wanted if not is_mounted(_mountinfo.visible(mounts, path), tag)]
@@ -163,6 +175,25 @@ class Guest:
         except ModelfleetError:
             self._take_back(wanted)
             raise
+        if self._read_ahead_kb:
+            self._read_ahead(filter(None, (_mountinfo.visible(mounts, path) for _tag, path in wanted)))
+
+    def _read_ahead(self, mounts: t.Iterable[_mountinfo.Mount]) -> None:
+        """Have the guest read ahead in what is mounted. A model that is read slowly is better than none."""
+        devices = sorted({mount.device for mount in mounts if _DEVICE.match(mount.device)})
+        files = [f"/sys/class/bdi/{device}/read_ahead_kb" for device in devices]
+        if not files:
+            return
+        try:
+            # One program for all of them, as it costs a guest more than what it does.
+            self._agent.require(
+                ["tee", *files],
+                "guest_mount_failed",
+                f"read-ahead cannot be set to {self._read_ahead_kb} KiB",
+                f"{self._read_ahead_kb}\n".encode(),
+            )
+        except ModelfleetError as problem:
+            self.warnings.append(problem.what)
 
     def _mount_together(self, wanted: t.Sequence[tuple[str, str]]) -> list[_mountinfo.Mount]:
         """Mount all that can be mounted with one process, which costs a guest more than the mounts do.
@@ -245,13 +276,15 @@ class Guest:
 
     def _unmount_rest(self, mounted: t.Sequence[tuple[str, str]], done: _guest_agent.Done, force: bool) -> None:
         """Go on one by one after some could not be unmounted."""
-        gone: list[tuple[str, str]] = []
-        table = self.mounts() if len(mounted) > 1 else None
+        left = list(mounted)
+        if len(mounted) > 1:
+            table = self.mounts()
+            left = [(tag, path) for tag, path in mounted if is_mounted(_mountinfo.visible(table, path), tag)]
+        gone = [mount for mount in mounted if mount not in left]
         try:
-            for tag, path in mounted:
-                if table is not None:
-                    there = is_mounted(_mountinfo.visible(table, path), tag)
-                    done = self._agent.run(["umount", path]) if there else _guest_agent.Done(0, b"", b"")
+            for tag, path in left:
+                if len(mounted) > 1:
+                    done = self._agent.run(["umount", path])
                 if done.code != 0:
                     self._unmount_by_force(path, done, force)
                 gone.append((tag, path))
@@ -280,9 +313,9 @@ class Guest:
         try:
             tags = [tag for tag, _path in mounted]
             untagged = _identity.VIEW_TAG in tags and not any(
-                mount.fstype == FSTYPE and mount.source == _NO_TAG for mount in self.mounts()
+                mount.fstype == FSTYPE and mount.source == NO_TAG for mount in self.mounts()
             )
-            texts = [f" {tag} " for tag in tags] + [f" - {FSTYPE} {_NO_TAG} "] * untagged
+            texts = [f" {tag} " for tag in tags] + [f" - {FSTYPE} {NO_TAG} "] * untagged
             users = _guest_users.of_other_name_spaces(self._agent, texts)
         except ModelfleetError:
             # Nobody undoes a step that failed.
@@ -324,9 +357,9 @@ def is_of_a_view(mount: _mountinfo.Mount, table: list[_mountinfo.Mount]) -> bool
     A guest that is told of file systems below the view mounts each as one of its own, which carries no tag. Where no
     virtiofs with a tag lies above such a mount, nothing tells which device it is of.
     """
-    if mount.fstype != FSTYPE or mount.source != _NO_TAG:
+    if mount.fstype != FSTYPE or mount.source != NO_TAG:
         return False
-    above = [other.mount_point for other in table if other.fstype == FSTYPE and other.source != _NO_TAG]
+    above = [other.mount_point for other in table if other.fstype == FSTYPE and other.source != NO_TAG]
     return not any(mount.mount_point.startswith(f"{path}/") for path in above)
 
 

@@ -26,11 +26,13 @@ class Places(t.NamedTuple):
 
     Attributes:
         systemd: whether systemd runs the guest.
+        directories: the paths asked for that are directories already.
         in_the_way: by mount path what is in its way, a path and what that is; nothing where all are directories, or
             are missing and can be made.
     """
 
     systemd: bool
+    directories: frozenset[str]
     in_the_way: dict[str, tuple[str, str]]
 
 
@@ -56,7 +58,8 @@ def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[st
     for path in empty:
         if path in modes and path not in in_the_way and _first_file(agent, path):
             in_the_way[path] = (path, "not empty")
-    return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), in_the_way)
+    directories = frozenset(path for path in paths if stat.S_ISDIR(modes.get(path, 0)))
+    return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), directories, in_the_way)
 
 
 def _first_file(agent: _guest_agent.Agent, path: str) -> bytes:

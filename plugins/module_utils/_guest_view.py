@@ -14,7 +14,7 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _guest, _mount_lines, _plan, _records
+from . import _conversion, _guest, _identity, _input, _mount_lines, _mountinfo, _plan, _records, _transports
 from ._errors import ModelfleetError, internal
 from ._layers import device_source
 from ._observed import HostView, VmView
@@ -26,13 +26,14 @@ _ROUNDING = 2.0
 
 def for_run(vm: VmView, guest: _guest.Guest, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> VmView:
     """The VM with what a plan needs to know of its guest, but for what only the host can make suspect."""
-    records = concerned(vm, wanted, terms)
-    mounts = [mount for mount in wanted if terms.present and mount.guest == AGENT]
+    records, strays_go = concerned(vm, wanted, terms), _plan.strays_go(wanted, terms)
+    wanted = wanted if terms.present else ()
+    mounts = [mount for mount in wanted if mount.guest == AGENT]
     connected = vm.live is not None and vm.live.agent_connected
-    strays = connected and _plan.strays_go(wanted, terms) and vm.strays
+    strays = connected and strays_go and vm.strays
     if not mounts and not strays and not any(_must_ask(vm, record, mounts, terms) for record in records):
         return vm
-    return _asked(vm, guest, lambda seen: _with_places(seen, guest, records, mounts))
+    return _asked(vm, guest, lambda seen: _with_choice(seen, guest, records, wanted))
 
 
 def with_stale(host: HostView, vm: VmView, guest: _guest.Guest, records: t.Iterable[_records.Record]) -> VmView:
@@ -86,17 +87,34 @@ def _asked(vm: VmView, guest: _guest.Guest, more: t.Callable[[VmView], VmView]) 
         return dataclasses.replace(vm, guest=None, guest_error=internal(problem, f"VM {vm.name}"))
 
 
+def _with_choice(
+    vm: VmView, guest: _guest.Guest, records: t.Sequence[_records.Record], wanted: t.Sequence[Wanted]
+) -> VmView:
+    """The VM with what was seen for the transports that wanted mounts come to, which may depend on that."""
+    likely = _transports.chosen(wanted, vm)
+    vm = _with_places(vm, guest, records, [mount for mount in likely if mount.guest == AGENT])
+    certain = _transports.chosen(wanted, vm)
+    if certain == likely:
+        return vm
+    # The guest cannot have the view that was looked for.
+    return _with_places(vm, guest, records, [mount for mount in certain if mount.guest == AGENT])
+
+
 def _with_places(
     vm: VmView, guest: _guest.Guest, records: t.Sequence[_records.Record], mounts: t.Sequence[Wanted]
 ) -> VmView:
     # Nothing is looked at through what is mounted already: it may be dead.
     mounted = {mount.mount_point for mount in vm.guest or ()}
-    free = sorted({mount.device_path for mount in mounts if mount.device_path not in mounted})
+    view = _mountinfo.visible(list(vm.guest or ()), _identity.VIEW_PATH)
+    hidden = _identity.VIEW_PATH if _guest.is_mounted(view, _identity.VIEW_TAG) else ""
+    paths = {mount.device_path for mount in mounts if mount.device_path not in mounted}
+    free = sorted(path for path in paths if not hidden or not _input.overlaps(path, hidden))
     undecided = [mount for mount in mounts if _is_undecided(vm, mount)]
     views = sorted({mount.device_path for mount in mounts if mount.in_view and mount.device_path in free})
     if free or undecided:
         places = guest.places(free, views)
-        vm = dataclasses.replace(vm, systemd=places.systemd, in_the_way=places.in_the_way)
+        in_the_way = {**vm.in_the_way, **places.in_the_way}
+        vm = dataclasses.replace(vm, systemd=places.systemd, in_the_way=in_the_way)
     if views:
         vm = dataclasses.replace(vm, kernel=guest.kernel())
     return _with_units(vm, guest, records, mounts, undecided)
@@ -112,9 +130,11 @@ def _with_units(
     if vm.systemd:
         paths = {mount.device_path for mount in undecided if _mount_lines.can_be_unit(mount.device_path)}
         files = {path: guest.defined_by(path) for path in sorted(paths)}
-        vm = dataclasses.replace(vm, foreign_units={path: file for path, file in files.items() if file})
+        found = {path: file for path, file in files.items() if file}
+        vm = dataclasses.replace(vm, foreign_units={**vm.foreign_units, **found})
     units = {record.device_path for record in records if record.persistence == SYSTEMD}
     units |= {mount.device_path for mount in mounts if _plan.persistence(vm, mount) == SYSTEMD}
+    units |= {path for path in _conversion.paths(vm, records) if _mount_lines.can_be_unit(path)}
     return dataclasses.replace(vm, units={path: guest.read_unit(path) for path in sorted(units)})
 
 

@@ -56,11 +56,13 @@ def prepare(domain: ET.Element, vm: str) -> None:
     if not wanted:
         return
     _sources.make_directories()
+    # By the devices that may bring each, whatever its record says: a change of transport may have been cut short.
     records: dict[str, list[_records.Record]] = {}
     centers: dict[str, _centers.Center] = {}
     try:
         for record in _records.from_domain(domain, vm):
-            records.setdefault(record.alias, []).append(record)
+            for alias in {record.alias, *record.aliases}:
+                records.setdefault(alias, []).append(record)
         centers = {unit.center.uuid: unit.center for unit in _centers.units()}
     except Exception as problem:
         _log(f"{vm}: {problem}")

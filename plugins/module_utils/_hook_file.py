@@ -22,7 +22,7 @@ from ._errors import ModelfleetError
 PATH = "/etc/libvirt/hooks/qemu.d/modelfleet"
 
 # Raised whenever vm_model_mount needs a newer hook than is installed.
-VERSION = 2
+VERSION = 3
 _SHEBANG = "#!/usr/bin/python3 -I"
 _NOTE = "# modelfleet.kvm hook {version}: binds models before VMs start. An archive: python3 -m zipfile -l lists it."
 _VERSION = re.compile(rb"^#!.*\n# modelfleet\.kvm hook (\d+):")

@@ -9,6 +9,7 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
 
@@ -33,11 +34,13 @@ def model_uuid(center: str, path: str, version: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"model\n{center}\n{path}\n{version}"))
 
 
+@functools.lru_cache(maxsize=4096)
 def mount_uuid(vm: str, mount_path: str) -> str:
     """The UUID of the mount at a path of a VM: there is at most one."""
     return str(uuid.uuid5(NAMESPACE, f"mount\n{vm}\n{mount_path}"))
 
 
+@functools.lru_cache(maxsize=1024)
 def view_uuid(vm: str) -> str:
     """The UUID of the view of a VM: there is at most one."""
     return str(uuid.uuid5(NAMESPACE, f"view\n{vm}"))

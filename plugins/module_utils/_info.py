@@ -16,6 +16,7 @@ import typing as t
 from . import (
     _agents,
     _converge,
+    _conversion,
     _devices,
     _domain,
     _filters,
@@ -85,6 +86,7 @@ def _sorted(view: _observed.VmView) -> list[_records.Record]:
 
 def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Record, host_uuid: str) -> dict[str, t.Any]:
     layers = _layers.layers(host, vm, record)
+    leaving = _conversion.leaving(host, vm, None, record)
     model = host.models.get(_observed.ModelKey(record.model_center_name, record.model_path))
     error = model if isinstance(model, ModelfleetError) else vm.guest_error
     return {
@@ -95,6 +97,7 @@ def _mount(host: _observed.HostView, vm: _observed.VmView, record: _records.Reco
         "source_path": host.source(record) if vm.live is not None else "",
         "host_uuid": host_uuid,
         "layers": layers._asdict(),
-        "drift": not layers.right or not vm.recorded_everywhere(record),
+        "leaving": _layers.layers(host, vm, leaving)._asdict() if leaving else None,
+        "drift": not layers.right or leaving is not None or not vm.recorded_everywhere(record),
         "error": error.as_result() if error else None,
     }

@@ -22,6 +22,7 @@ from . import (
     _domain,
     _hook_file,
     _identity,
+    _input,
     _mountinfo,
     _opener,
     _records,
@@ -150,7 +151,8 @@ class VmView:
     @property
     def strays(self) -> tuple[_devices.Device, ...]:
         """Devices with an alias of ours that no record of this VM is for: of a clone, or of an XML that was pasted."""
-        recorded = {record.alias for record in self.records.values()}
+        # What a mount has left of the transport that it had before belongs to that mount.
+        recorded = {alias for record in self.records.values() for alias in (record.alias, *record.aliases)}
         domains = [domain for domain in (self.persistent, self.live) if domain is not None]
         devices = {device.alias: device for domain in domains for device in domain.devices if device.ours}
         return tuple(device for alias, device in sorted(devices.items()) if alias not in recorded)
@@ -251,7 +253,7 @@ class Places(t.NamedTuple):
     def add_views(self, vm: VmView) -> None:
         """Add where models are bound in the view of a VM, without a look at their storage."""
         for record in vm.records.values():
-            bind = _views.bound_at(vm.uuid, record.mount_path) if record.in_view else ""
+            bind = _views.bound_at(vm.uuid, record.mount_path) if _input.is_in_view(record.mount_path) else ""
             if bind:
                 self.in_views[record.uuid] = bind
 

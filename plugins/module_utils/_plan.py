@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _devices, _mount_lines, _records, _refusals
+from . import _conversion, _devices, _mount_lines, _records, _refusals
 from ._errors import ModelfleetError
 from ._layers import (
     FOREIGN,
@@ -43,12 +43,14 @@ from ._steps import (
     INTERRUPTED,
     LISTED,
     MOUNT,
+    ORDER,
     PURGED,
     RECORD,
     RELEASE,
     REMOUNT,
     REMOVE_UNIT,
     RETIRE,
+    REVOKE,
     SETTLE,
     STRAY,
     UNBIND,
@@ -69,11 +71,13 @@ class Terms:
         present: whether the listed mounts shall be there or be gone.
         purge: whether what is not listed goes, of `owner`.
         force: whether what is in use in the guest is taken away all the same.
+        strict: whether the host must serve nothing more of what goes from a view.
     """
 
     present: bool
     check_mode: bool = False
     force: bool = False
+    strict: bool = False
     purge: bool = False
     owner: str = ""
 
@@ -93,12 +97,19 @@ def plan_vm(
 
     plans: dict[int, list[MountPlan]] = {}
     closes = _closes_view(vm, wanted if terms.present else (), why)
-    unasked = [plan_absent(host, vm, from_record(record), record, terms, PURGED, closes) for record in records(PURGED)]
+    ending = [record for record in records(INTERRUPTED) if record.intent == _records.UNMOUNTING]
+    going = [(record, PURGED) for record in records(PURGED)] + [(record, INTERRUPTED) for record in ending]
+    unasked = [plan_absent(host, vm, from_record(record), record, terms, origin, closes) for record, origin in going]
     # What cannot go, because it is in use, is in the way of what is listed as anything that stays.
     kept = [plan.before for plan in unasked if plan.before and plan.error]
-    staying = [*records(None), *records(INTERRUPTED), *kept]
-    tags = {record.alias: "" for record in records(PURGED) if record not in kept}
+    begun = [record for record in records(INTERRUPTED) if record not in ending]
+    staying = [*records(None), *begun, *kept]
+    tags = {record.alias: "" for record, _origin in going if record not in kept}
     if terms.present:
+        # A device that a mount shall not have any more takes its tag with it.
+        devices = {device.alias for domain in (vm.live, vm.persistent) if domain for device in domain.devices}
+        aliases = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)}
+        tags.update(dict.fromkeys(aliases & devices, ""))
         tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
     others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)
@@ -108,15 +119,15 @@ def plan_vm(
             before = vm.records.get(mount.uuid(vm.uuid))
             plans[index] = [MountPlan(mount, vm.uuid, vm.name, before=before, error=mixture)]
         elif terms.present:
-            plans[index] = [plan_present(host, vm, mount, others, terms)]
+            plans[index] = [plan_present(host, vm, mount, others, terms, closes_view=closes)]
         else:
             meant = [record for record in listed if mount.matches(record)]
             listed = [record for record in listed if record not in meant]
             plans[index] = [plan_absent(host, vm, mount, record, terms, LISTED, closes) for record in meant]
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
-    unasked += [_carry_on(host, vm, record, others, terms, closes) for record in records(INTERRUPTED)]
+    unasked += [_carry_on(host, vm, record, others, terms, closes) for record in begun]
     if strays_go(wanted, terms):
-        coming = {mount.device_alias(vm.uuid) for mount in wanted} if terms.present else set()
+        coming = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)} if terms.present else set()
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
 
@@ -162,12 +173,9 @@ def _by_path(vm: VmView) -> list[_records.Record]:
 def _carry_on(
     host: HostView, vm: VmView, record: _records.Record, others: _refusals.Others, terms: Terms, closes: bool
 ) -> MountPlan:
-    """Finish what a run began that did not come to its end."""
-    wanted = from_record(record)
-    if record.intent == _records.UNMOUNTING:
-        return plan_absent(host, vm, wanted, record, terms, INTERRUPTED, closes)
+    """Finish what a run began to set up and did not bring to its end."""
     staying = tuple(other for other in _by_path(vm) if other.uuid != record.uuid)
-    return plan_present(host, vm, wanted, others._replace(staying=staying), terms, INTERRUPTED)
+    return plan_present(host, vm, from_record(record), others._replace(staying=staying), terms, INTERRUPTED, closes)
 
 
 def _plan_stray(vm: VmView, device: _devices.Device, terms: Terms) -> MountPlan:
@@ -191,11 +199,16 @@ def plan_present(
     others: _refusals.Others,
     terms: Terms,
     origin: str = LISTED,
+    closes_view: bool = True,
 ) -> MountPlan:
-    """The steps that make one mount right, the fewest there are."""
+    """The steps that make one mount right, the fewest there are.
+
+    Args:
+        closes_view: whether no model stays in the view of the VM, or comes into it.
+    """
     empty = MountPlan(wanted, vm.uuid, vm.name, origin=origin)
     try:
-        return _present(host, vm, wanted, others, terms, empty)
+        return _present(host, vm, wanted, others, terms, empty, closes_view)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, before=vm.records.get(wanted.uuid(vm.uuid)), error=problem)
 
@@ -216,7 +229,7 @@ def plan_absent(
     """
     empty = MountPlan(wanted, vm.uuid, vm.name, before=record, origin=origin)
     try:
-        return _absent(host, vm, record, terms, empty, closes_view or not record.in_view)
+        return _absent(host, vm, record, terms, empty, closes_view)
     except ModelfleetError as problem:
         return dataclasses.replace(empty, error=problem)
 
@@ -228,6 +241,7 @@ def _present(
     others: _refusals.Others,
     terms: Terms,
     empty: MountPlan,
+    closes_view: bool,
 ) -> MountPlan:
     conditional = _refusals.conditions(host, wanted, terms.check_mode)
     model = host.models.get(ModelKey(wanted.model_center, wanted.model_path))
@@ -237,15 +251,46 @@ def _present(
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, others)
     _refusals.refuse_nesting(vm, after)
-    _refusals.refuse_conversion(vm, before, after)
+    leaving = _leaving(host, vm, before, after, closes_view)
+    left = None if leaving is None else layers(host, vm, leaving)
+    # What there was by another transport is no earlier state of this one.
+    same = before if before is not None and before.transport == after.transport else None
     found = _without_leaving(layers(host, vm, after))
-    _refusals.refuse_foreign(host, vm, before, after, found)
-    steps = _set_up(host, vm, before, after, found, terms.force)
+    _refusals.refuse_foreign(host, vm, same, after, found)
+    steps = _set_up(host, vm, same, after, found, terms)
+    if leaving is not None and left is not None:
+        going = _take_down(host, vm, leaving, left, terms.force)
+        # Where only the other transport is left over, nothing else is due.
+        begin = [] if any(step.action == RECORD for step in steps) else [Step(RECORD, after)]
+        end = [] if any(step.action == SETTLE for step in steps) else [Step(SETTLE, after)]
+        steps = [*begin, *going, *steps, *end]
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
-        empty, before=before, after=after, layers=found, steps=tuple(steps), conditional=conditional
+        empty,
+        before=before,
+        after=after,
+        layers=found,
+        leaving=left,
+        steps=_in_order(steps),
+        conditional=conditional,
     )
+
+
+def _leaving(
+    host: HostView,
+    vm: VmView,
+    before: t.Optional[_records.Record],
+    record: _records.Record,
+    closes_view: bool,
+) -> t.Optional[_records.Record]:
+    """See C(_conversion.leaving); a view that others are in stays."""
+    leaving = _conversion.leaving(host, vm, before, record)
+    return None if leaving is not None and leaving.in_view and not closes_view else leaving
+
+
+def _in_order(steps: t.Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(sorted(steps, key=lambda step: ORDER.index(step.action)))
 
 
 def _without_leaving(found: Layers) -> Layers:
@@ -273,7 +318,9 @@ def decided(vm: VmView, wanted: Wanted) -> str:
     """What C(auto) came to when the mount was made, or the first of the view that it joins; nothing for a new one."""
     before = vm.records.get(wanted.uuid(vm.uuid))
     others = [record for record in _by_path(vm) if record.in_view] if wanted.in_view else []
-    for record in (*([before] if before else []), *others):
+    # By another transport it is another mount to the guest.
+    same = before is not None and before.in_view == wanted.in_view
+    for record in (*([before] if before and same else []), *others):
         if record.guest == AGENT and record.persistence:
             return record.persistence
     return ""
@@ -285,21 +332,27 @@ def _set_up(
     before: t.Optional[_records.Record],
     after: _records.Record,
     found: Layers,
-    force: bool,
+    terms: Terms,
 ) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
     left_unit = before is not None and vm.live is not None and _unit_goes(vm, before, after)
-    if found.right and not left_unit:
-        return [] if recorded else [Step(SETTLE, after)]
     old = before or after
     binds = found.source in (MISSING, WRONG)
+    leaves = after.in_view and binds and (found.source == WRONG or host.left_over(after))
+    # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
+    another = leaves and before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
+    owed = before is not None and after.in_view and vm.live is not None and _owed(before, after)
+    unsettled = dataclasses.replace(after, revoke=_records.STRICT) if owed or (another and terms.strict) else after
+    revoked = [Step(REVOKE, unsettled)] if unsettled.strict else []
+    if found.right and not left_unit:
+        return [] if recorded else [*revoked, Step(SETTLE, after)]
     # virtiofsd keeps what was at its source when it started, so a changed source means a new device. A view shows it.
     replug = found.live == WRONG or (found.live == RIGHT and binds and not after.in_view)
     plug = found.live == MISSING or replug
     mounted = _refusals.tag_mounted(vm, old, after.tag)
     stale = bool(mounted) and (plug or mounted != after.tag or after.device_path in vm.stale)
-    steps = [Step(RECORD, after)]
-    if (stale or replug) and not force:
+    steps = [Step(RECORD, unsettled)]
+    if (stale or replug) and not terms.force:
         _refusals.refuse_other_uses(vm, old, after.tag)
     if left_unit:
         steps.append(Step(REMOVE_UNIT, old))
@@ -324,12 +377,19 @@ def _set_up(
             steps.append(Step(REMOUNT, after))
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
-    steps.append(Step(SETTLE, after))
-    if after.in_view and binds and (found.source == WRONG or host.left_over(after)):
-        # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
-        another = before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
-        steps.insert(-1 if another else len(steps), Step(RELEASE if another else RETIRE, after))
+    if another:
+        steps.append(Step(RELEASE, unsettled))
+    steps += [*revoked, Step(SETTLE, after)]
+    if leaves and not another:
+        steps.append(Step(RETIRE, after))
     return steps
+
+
+def _owed(before: _records.Record, after: _records.Record) -> bool:
+    """Whether an earlier run owes that something is revoked, which is still owed whatever this one is asked for."""
+    # A model that was to go, and is wanted again, is served anyway.
+    again = before.intent == _records.UNMOUNTING and _model(before) == _model(after)
+    return before.strict and not again
 
 
 def _model(record: _records.Record) -> tuple[str, ...]:
@@ -343,20 +403,38 @@ def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> b
 
 
 def _absent(
-    host: HostView, vm: VmView, record: _records.Record, terms: Terms, empty: MountPlan, device_goes: bool
+    host: HostView, vm: VmView, record: _records.Record, terms: Terms, empty: MountPlan, closes_view: bool
 ) -> MountPlan:
     _refusals.require_settled_state(vm)
     found = layers(host, vm, record)
     if found.guest == UNKNOWN and not terms.force:
         _refusals.require_guest(vm)
-    steps = [Step(RECORD, dataclasses.replace(record, intent=_records.UNMOUNTING))]
-    if not device_goes:
+    strict = terms.strict and record.in_view and not closes_view
+    gone = dataclasses.replace(record, intent=_records.UNMOUNTING, revoke=_records.STRICT if strict else record.revoke)
+    steps = [Step(RECORD, gone)]
+    if closes_view or not record.in_view:
+        steps += _take_down(host, vm, record, found, terms.force)
+    else:
         if not terms.force:
             _refusals.refuse_covered(host, vm, record)
-        released = [Step(RELEASE, dataclasses.replace(record, intent=_records.UNMOUNTING))] if vm.live else []
-        return dataclasses.replace(empty, layers=found, steps=(*steps, *released, Step(FORGET, record)))
-    if not terms.force:
+        steps += [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])] if vm.live else []
+    leaving = _conversion.leaving(host, vm, None, record)
+    left = None if leaving is None else layers(host, vm, leaving)
+    if leaving is not None and left is not None:
+        if closes_view or not leaving.in_view:
+            steps += _take_down(host, vm, leaving, left, terms.force)
+        elif vm.live and host.source(leaving):
+            # Others have the view by now, in which it has a bind still.
+            steps.append(Step(RELEASE, dataclasses.replace(leaving, intent=_records.UNMOUNTING)))
+    steps.append(Step(FORGET, record))
+    return dataclasses.replace(empty, layers=found, leaving=left, steps=_in_order(steps))
+
+
+def _take_down(host: HostView, vm: VmView, record: _records.Record, found: Layers, force: bool) -> list[Step]:
+    """The steps that take away all that there is of a mount, its device included, but for its record."""
+    if not force:
         _refusals.refuse_other_uses(vm, record)
+    steps = []
     if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
         steps.append(Step(REMOVE_UNIT, record))
     mounted = _refusals.tag_mounted(vm, record)
@@ -368,5 +446,4 @@ def _absent(
         steps.append(Step(DETACH_PERSISTENT, record))
     if vm.live is not None and host.bind(device_source(record)) is not None:
         steps.append(Step(UNBIND, record))
-    steps.append(Step(FORGET, record))
-    return dataclasses.replace(empty, layers=found, steps=tuple(steps))
+    return steps

@@ -112,46 +112,69 @@ def refuse_foreign(
         defined_by = _guest_unit.replaced_by(after.device_path, unit)
     if after.persistence == SYSTEMD and defined_by:
         raise _guest_unit.error(vm.name, defined_by)
-    if after.in_view and vm.kernel is not None and vm.kernel < _VIEW_KERNEL:
-        raise ModelfleetError(
+    if not after.in_view:
+        unfit = _unusable(vm, after.device_path, after.mount_path)
+    elif found.guest in (MISSING, FOREIGN):
+        unfit = unfit_for_view(vm, after.mount_path)
+    else:
+        unfit = None
+    if unfit is not None:
+        raise unfit
+    over = covered(host, vm, after) if after.in_view else None
+    if over or (found.guest == FOREIGN and not tag_mounted(vm, before or after)):
+        mount = over or _mountinfo.visible(list(vm.guest or ()), after.device_path)
+        raise _path_in_use(vm, mount, after.mount_path, after.mount_path)
+
+
+def unfit_for_view(vm: VmView, mount_path: str) -> t.Optional[ModelfleetError]:
+    """Why the guest cannot have a view that it has not mounted yet, as far as it was looked at.
+
+    Args:
+        mount_path: of the model that would be in it, for the message.
+    """
+    if vm.kernel is not None and vm.kernel < _VIEW_KERNEL:
+        return ModelfleetError(
             "guest_unsupported",
             f"VM {vm.name}: transport=view needs Linux 5.10 in the guest, which has {vm.kernel[0]}.{vm.kernel[1]}",
             vm=vm.name,
         )
-    if after.device_path in vm.in_the_way:
-        part, kind = vm.in_the_way[after.device_path]
-        raise ModelfleetError(
-            "mount_path_unusable",
-            f"VM {vm.name}: {after.device_path} cannot be mounted on in the guest: {part} is {kind}",
-            vm=vm.name,
-            mount_path=after.mount_path,
-        )
-    hidden = _hidden(vm, after) if after.in_view and found.guest == MISSING else None
-    if hidden:
-        raise ModelfleetError(
-            "mount_path_in_use",
-            f"VM {vm.name}: {_input.show(hidden.fstype)} is mounted at {_input.show(hidden.mount_point)} in the guest,"
-            f" which the view at {after.device_path} would hide",
-            vm=vm.name,
-            mount_path=after.mount_path,
-        )
-    over = covered(host, vm, after) if after.in_view else None
-    if over or (found.guest == FOREIGN and not tag_mounted(vm, before or after)):
-        mount = over or _mountinfo.visible(list(vm.guest or ()), after.device_path)
-        what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
-        raise ModelfleetError(
-            "mount_path_in_use",
-            f"VM {vm.name}: {what} is mounted at {after.mount_path} in the guest",
-            vm=vm.name,
-            mount_path=after.mount_path,
-        )
+    unusable = _unusable(vm, _identity.VIEW_PATH, mount_path)
+    if unusable is not None:
+        return unusable
+    guest = list(vm.guest or ())
+    if _guest.is_mounted(_mountinfo.visible(guest, _identity.VIEW_PATH), _identity.VIEW_TAG):
+        return None
+    # Of ours it is known whether they go.
+    ours = {record.tag for record in vm.records.values()} | {_guest.NO_TAG}
+    ours.update(device.tag for device in (vm.live.devices if vm.live else ()) if device.ours)
+    for mount in guest:
+        there = f"{mount.mount_point}/".startswith(f"{_identity.VIEW_PATH}/")
+        if there and not any(_guest.is_mounted(mount, tag) for tag in ours):
+            return _path_in_use(vm, mount, _input.show(mount.mount_point), mount_path)
+    return None
 
 
-def _hidden(vm: VmView, after: _records.Record) -> t.Optional[_mountinfo.Mount]:
-    """What somebody in the guest has mounted below where the view will be; what is ours is looked after elsewhere."""
-    ours = {device.tag for device in (vm.live.devices if vm.live else ()) if device.ours}
-    below = [mount for mount in vm.guest or () if mount.mount_point.startswith(f"{after.device_path}/")]
-    return next((mount for mount in below if not any(_guest.is_mounted(mount, tag) for tag in ours)), None)
+def _unusable(vm: VmView, path: str, mount_path: str) -> t.Optional[ModelfleetError]:
+    """The error for what stands in the way of a path in the guest, None for nothing."""
+    if path not in vm.in_the_way:
+        return None
+    part, kind = vm.in_the_way[path]
+    return ModelfleetError(
+        "mount_path_unusable",
+        f"VM {vm.name}: {path} cannot be mounted on in the guest: {part} is {kind}",
+        vm=vm.name,
+        mount_path=mount_path,
+    )
+
+
+def _path_in_use(vm: VmView, mount: t.Optional[_mountinfo.Mount], where: str, mount_path: str) -> ModelfleetError:
+    what = f"{_input.show(mount.fstype)} from {_input.show(mount.source)}" if mount else "something"
+    return ModelfleetError(
+        "mount_path_in_use",
+        f"VM {vm.name}: {what} is mounted at {where} in the guest",
+        vm=vm.name,
+        mount_path=mount_path,
+    )
 
 
 def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) -> t.Optional[ModelfleetError]:
@@ -161,16 +184,15 @@ def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) ->
         mounts: all that the VM shall have.
     """
     in_view = [mount for mount in mounts if mount.in_view]
-    beside = [mount.mount_path for mount in mounts if not mount.in_view]
     if len(in_view) > VIEW_MODELS_MAX:
         return ModelfleetError(
             "too_many_models",
             f"VM {vm.name}: its view would have {len(in_view)} models, more than {VIEW_MODELS_MAX}",
             vm=vm.name,
         )
-    hidden = [path for path in beside if in_view and _input.overlaps(path, _identity.VIEW_PATH)]
-    if hidden:
-        return _conflict(vm, hidden[0], f"is where the view is mounted ({_identity.VIEW_PATH}), and not in it")
+    hidden = [mount for mount in mounts if not mount.in_view and _input.overlaps(mount.mount_path, _identity.VIEW_PATH)]
+    if in_view and hidden:
+        return _hidden(vm, in_view, hidden)
     for option, undecided in (("guest", ()), ("persistence", ("", AUTO))):
         values = {getattr(mount, option): mount.mount_path for mount in in_view}
         values = {value: path for value, path in values.items() if value not in undecided}
@@ -180,10 +202,19 @@ def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) ->
     return None
 
 
-def refuse_conversion(vm: VmView, before: t.Optional[_records.Record], after: _records.Record) -> None:
-    """Refuse to change how a model reaches its VM while it is mounted."""
-    if before is not None and before.transport != after.transport:
-        raise _conflict(vm, after.mount_path, f"is mounted with transport={before.transport}")
+def _hidden(
+    vm: VmView,
+    in_view: t.Sequence[t.Union[Wanted, _records.Record]],
+    hidden: t.Sequence[t.Union[Wanted, _records.Record]],
+) -> ModelfleetError:
+    """The error for a view that would hide models; of the two kinds the one that is there already has to follow."""
+    there = {record.mount_path: record.transport for record in vm.records.values()}
+    for mount in (*hidden, *in_view):
+        if there.get(mount.mount_path) == mount.transport:
+            what = hidden[0].mount_path if mount.in_view else "it"
+            problem = f"is mounted with transport={mount.transport}, and the view at {_identity.VIEW_PATH} would hide"
+            return _conflict(vm, mount.mount_path, f"{problem} {what}")
+    return _conflict(vm, hidden[0].mount_path, f"is where the view is mounted ({_identity.VIEW_PATH}), and not in it")
 
 
 def _conflict(vm: VmView, path: str, problem: str) -> ModelfleetError:

@@ -39,6 +39,11 @@ def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[di
     return [mount for mount in shown if mount["changed"] or mount["error"]]
 
 
+def warnings(outcomes: t.Iterable[Outcome]) -> list[str]:
+    """What somebody should know although nothing failed, each once."""
+    return list(dict.fromkeys(warning for outcome in outcomes for warning in outcome.warnings))
+
+
 def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
     """How many mounts there are of each kind, whatever C(mounts) shows."""
     counts = {"total": 0, "ok": 0, "changed": 0, "failed": 0, "due": 0}
@@ -59,11 +64,13 @@ def _mount(outcome: Outcome) -> dict[str, t.Any]:
         "model": known.model_name if known else plan.wanted.model,
         "mount_path": known.mount_path if known else plan.wanted.mount_path,
         "tag": known.tag if known else plan.wanted.tag,
+        "transport": known.transport if known else plan.wanted.transport,
         "origin": plan.origin,
         "changed": outcome.changed,
         "actions": plan.actions,
         "prediction": "conditional" if plan.conditional else "exact",
         "conditions": list(plan.conditional),
+        "replugged": outcome.replugged,
         "due": _due(outcome),
         "restart_required": outcome.error is not None and outcome.error.code in _errors.HEALED_BY_RESTART,
         "mount_lines": _mount_lines.mount_lines(by_itself.tag, by_itself.device_path) if by_itself else None,
@@ -78,19 +85,25 @@ def _due(outcome: Outcome) -> list[str]:
     if outcome.error is not None:
         code = outcome.error.code
         return ["stop the VM and start it again"] if code in _errors.HEALED_BY_RESTART else []
+    known = plan.after or plan.before
+    if outcome.replugged and known and known.guest != AGENT:
+        return [f"the guest unmounts {known.device_path} and mounts it again: its device was plugged again"]
     if plan.after is not None and plan.after.guest != AGENT:
         plugged = any(action in _steps.ATTACHES for action in plan.actions)
         return ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []
     if outcome.vm_state != "shutoff":
         return []
+    due = []
     if plan.after is not None:
-        if plan.after.persistence == SYSTEMD:
-            return ["start the VM; its guest mounts the model when it boots"]
-        return ["start the VM and run again, to mount the model in its guest"]
-    device_goes = plan.before is not None and (not plan.before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
-    if plan.before is not None and device_goes and plan.before.persistence == SYSTEMD:
-        return [f"the guest keeps its mount unit of {plan.before.device_path}, which does nothing without the device"]
-    return []
+        by_itself = plan.after.persistence == SYSTEMD
+        how = "start the VM; its guest mounts the model when it boots"
+        due.append(how if by_itself else "start the VM and run again, to mount the model in its guest")
+    before = plan.before
+    if plan.after is None or (before is not None and before.device_path != plan.after.device_path):
+        device_goes = before is not None and (not before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
+        if before is not None and device_goes and before.persistence == SYSTEMD:
+            due.append(f"the guest keeps its mount unit of {before.device_path}, which does nothing without the device")
+    return due
 
 
 def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
@@ -101,7 +114,9 @@ def diff(outcomes: t.Iterable[Outcome]) -> dict[str, str]:
         if plan.origin == _steps.STRAY and outcome.changed:
             before.append(f"VM {plan.vm_name}: a device without a record, tag {plan.wanted.tag!a}\n")
         elif plan.steps and outcome.error is None:
-            before.append(_state(plan, plan.before, plan.layers))
+            before.append(_state(plan, plan.before, plan.leaving if plan.converts else plan.layers))
+            if plan.leaving and not plan.converts:
+                before.append(_by_layer(plan.leaving, "left of another transport, "))
             after.append(_state(plan, plan.after, _all_right(plan.layers)))
     return {"before": "".join(before), "after": "".join(after)}
 
@@ -123,10 +138,13 @@ def _state(plan: _steps.MountPlan, record: t.Optional[_records.Record], layers: 
         lines.append(f"  record: {model}, {how}, {record.intent}")
         account = record.account_uuid or "none"
         lines.append(f"  model UUID {record.model_uuid}, owner {record.owner}, account {account}")
-    for name, layer in (layers or Layers(NOT_DUE, NOT_DUE, NOT_DUE, NOT_DUE))._asdict().items():
-        if layer != NOT_DUE:
-            lines.append(f"  {_NAMES[name]}: {_WORDS[layer]}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + (_by_layer(layers) if layers else "")
+
+
+def _by_layer(layers: Layers, what: str = "") -> str:
+    """A line for each layer that there is."""
+    found = {name: layer for name, layer in layers._asdict().items() if layer != NOT_DUE}
+    return "".join(f"  {what}{_NAMES[name]}: {_WORDS[layer]}\n" for name, layer in found.items())
 
 
 _NAMES = {

@@ -24,6 +24,7 @@ DETACH_LIVE = "detach_live"
 DETACH_PERSISTENT = "detach_persistent"
 BIND = "bind_source"
 RELEASE = "release_source"
+REVOKE = "revoke"
 RETIRE = "retire_source"
 ATTACH = "attach"
 ATTACH_LIVE = "attach_live"
@@ -54,6 +55,7 @@ ORDER = (
     REMOUNT,
     WRITE_UNIT,
     RELEASE,
+    REVOKE,
     SETTLE,
     DETACH_STRAY,
     RETIRE,
@@ -63,7 +65,7 @@ ORDER = (
 ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
 IN_GUEST = (REMOVE_UNIT, UNMOUNT, MOUNT, REMOUNT, WRITE_UNIT)
 # What is done to a mount, not to the device that several mounts may share.
-_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, SETTLE, RETIRE, FORGET)
+_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, REVOKE, SETTLE, RETIRE, FORGET)
 
 # Why there is a plan for a mount.
 LISTED = "listed"
@@ -95,6 +97,7 @@ class MountPlan:
         before: the record there is, None for none.
         after: the record there will be, None for none.
         layers: what was found, compared with `after`, or with `before` when the mount goes.
+        leaving: what was found of the transport that the mount has no more, None for nothing.
         error: why nothing can be done; then there are no steps.
         conditional: what an earlier task of the same play must have made for this to come true.
         origin: C(listed) by the task, C(purged) because it is not listed, C(interrupted) in an earlier run, or
@@ -107,14 +110,21 @@ class MountPlan:
     before: t.Optional[_records.Record] = None
     after: t.Optional[_records.Record] = None
     layers: t.Optional[Layers] = None
+    leaving: t.Optional[Layers] = None
     steps: tuple[Step, ...] = ()
     error: t.Optional[ModelfleetError] = None
     conditional: tuple[str, ...] = ()
     origin: str = LISTED
 
     @property
+    def converts(self) -> bool:
+        """Whether the mount gets another transport than its record has."""
+        return bool(self.before and self.after and self.before.transport != self.after.transport)
+
+    @property
     def actions(self) -> list[str]:
-        return [step.action for step in self.steps]
+        # What comes and what goes may need the same, each on a device of its own.
+        return list(dict.fromkeys(step.action for step in self.steps))
 
 
 def batches(plans: t.Iterable[MountPlan]) -> list[Batch]:

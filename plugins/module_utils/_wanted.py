@@ -86,6 +86,10 @@ class Wanted:
         """The alias of its device in a VM."""
         return _identity.alias(_identity.view_uuid(vm) if self.in_view else self.uuid(vm))
 
+    def device_aliases(self, vm: str) -> tuple[str, ...]:
+        """The aliases of the devices that may bring it, by one transport or the other."""
+        return _records.aliases(vm, self.uuid(vm), self.mount_path)
+
     def device_tag(self, vm: str) -> str:
         """The tag of its device in a VM."""
         return _identity.VIEW_TAG if self.in_view else self.tag or _identity.tag(self.uuid(vm), self.model)
@@ -180,28 +184,6 @@ def from_record(record: _records.Record) -> Wanted:
         owner=record.owner,
         transport=record.transport,
     )
-
-
-def with_transports(mounts: t.Sequence[Wanted], records: t.Mapping[str, _records.Record], vm: str) -> list[Wanted]:
-    """Wanted mounts of a VM with what C(transport=auto) means for each.
-
-    What is mounted stays as it is. A model joins the view of a VM that has one, or is to have one, where its path and
-    its options allow that.
-    """
-    view = any(mount.in_view for mount in mounts) or any(record.in_view for record in records.values())
-    decided = []
-    for mount in mounts:
-        if mount.transport == AUTO:
-            before = records.get(mount.uuid(vm))
-            joins = view and not mount.tag and _input.is_in_view(mount.mount_path)
-            transport = before.transport if before else _records.VIEW if joins else _records.DEVICE
-            mount = dataclasses.replace(mount, transport=transport)
-        decided.append(mount)
-    # What one says of the view holds for those that leave it open.
-    said = {mount.persistence for mount in decided if mount.in_view and mount.persistence != AUTO}
-    if len(said) != 1:
-        return decided
-    return [dataclasses.replace(mount, persistence=min(said)) if mount.in_view else mount for mount in decided]
 
 
 def nothing(vm: str) -> Wanted:

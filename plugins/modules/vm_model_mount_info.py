@@ -127,8 +127,13 @@ mounts:
         - C(source), C(persistent), C(live) and C(guest), each C(right), C(missing), C(wrong), C(foreign), C(unknown) or
           C(not due).
       type: dict
+    leaving:
+      description:
+        - The same layers of what is left of the other transport, as a run that changed it was cut short, or
+          somebody edited the VM. Null when nothing is left. The next run that names the mount takes it away.
+      type: dict
     drift:
-      description: Whether any layer is not what the record wants.
+      description: Whether any layer is not what the record wants, or something of another transport is left.
       type: bool
     error:
       description: Why a layer could not be looked at, null when all could.

@@ -152,10 +152,10 @@ class Fleet:
         assert self.leftovers() == {}
 
     def unmount(
-        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, force: bool = False
+        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any
     ) -> dict[str, Result]:
         """Run vm_model_mount to take one model away on every host."""
-        arguments = {"vm": self.vm, "model": model, "state": "absent", "force": force}
+        arguments = {"vm": self.vm, "model": model, "state": "absent", **options}
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
 
     def info(self) -> dict[str, list[Result]]:

@@ -169,7 +169,17 @@ def mount_call(entries: list[Params] | None, state: str, **options: Any) -> Para
     """All parameters of vm_model_mount."""
     params: Params = dict.fromkeys([*MOUNT, "vms"])
     params.update(guest="agent", persistence="auto", uri="qemu:///system", timeout=TIMEOUT, mounts=entries, state=state)
-    params.update({"purge": "none", "allow_empty": False, "force": False, "return": "all", "planned_centers": []})
+    params.update(
+        {
+            "purge": "none",
+            "allow_empty": False,
+            "force": False,
+            "revoke": "lazy",
+            "read_ahead_kb": 4096,
+            "return": "all",
+            "planned_centers": [],
+        }
+    )
     return {**params, **options}
 
 

@@ -46,7 +46,8 @@ def run(host: HostView, vm: VmView, steps: tuple[_steps.Step, ...]) -> tuple[Hos
         host, vm = _EFFECTS[step.action](host, vm, step.record)
     for record in vm.records.values():
         for was, now in ((before.live, vm.live), (before.persistent, vm.persistent)):
-            if record.in_view and was is not None and was.device(record.alias):
+            stays = record.in_view and record.intent != _records.UNMOUNTING
+            if stays and was is not None and was.device(record.alias):
                 assert now.device(record.alias), "the device is taken away from a model that stays"
     return host, vm
 
@@ -80,13 +81,15 @@ def _unsettled(vm, record):
 
 
 def _unbind(host, vm, record):
-    _unsettled(vm, record)
+    # Of a mount that has another transport now it goes last, when nothing can need it any more.
+    converted = vm.records[record.uuid].transport != record.transport
+    assert converted or vm.records[record.uuid].intent != _records.SETTLED, "it stays"
     path = _layers.device_source(record)
     assert host.bind(path) is not None, "nothing is bound there"
     assert vm.live is None or all(found.source != path for found in vm.live.devices), "a daemon still serves it"
     if record.in_view:
         others = [other for other in vm.records.values() if other.in_view]
-        assert {other.intent for other in others} == {_records.UNMOUNTING}, "a model of the view stays"
+        assert {other.intent for other in others} <= {_records.UNMOUNTING}, "a model of the view stays"
         host = dataclasses.replace(host, in_views={})
         for mount in host.mounts:
             host = _without_bind(host, mount.mount_point) if mount.mount_point.startswith(f"{path}/") else host
@@ -149,6 +152,15 @@ def _release(host, vm, record):
         shown = {uuid: path for uuid, path in host.in_views.items() if uuid != record.uuid}
         host = dataclasses.replace(host, in_views=shown)
     return _unbound(host, vm, record), vm
+
+
+def _revoke(host, vm, record):
+    _unsettled(vm, record)
+    # Whatever else it needs, it must be known to the next run.
+    assert record.strict and vm.records[record.uuid].strict
+    left = [mount for mount in host.mounts if is_of(mount, record)]
+    assert all(mount.mount_point == host.in_views.get(record.uuid) for mount in left), "it is still bound"
+    return host, vm
 
 
 def _retire(host, vm, record):
@@ -297,6 +309,7 @@ _EFFECTS = {
     _steps.UNBIND: _unbind,
     _steps.BIND: _bind,
     _steps.RELEASE: _release,
+    _steps.REVOKE: _revoke,
     _steps.RETIRE: _retire,
     _steps.ATTACH: _attach,
     _steps.ATTACH_LIVE: _attach_live,

@@ -20,6 +20,7 @@ import xml.etree.ElementTree as ET
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _apply,
     _binder,
+    _held,
     _mount_lines,
     _mountapi,
     _mountinfo,
@@ -68,9 +69,12 @@ class World:
             },
         )
         self.log: list[str] = []
+        self.warnings: list[str] = []
         self.fails: dict[int, str] = {}
         self.missing: set[str] = set()
         self.devices: list[str] = []
+        # Where units are looked for although nothing is mounted.
+        self.units: list[str] = []
         self._trees: list[str] = []
 
     def apply(
@@ -108,7 +112,7 @@ class World:
             systemd=True,
             units={
                 path: self.state.units.get(path)
-                for path in (*self.state.guest, *self.state.units, b.record().mount_path)
+                for path in (*self.state.guest, *self.state.units, *self.units, b.record().mount_path)
             },
             guest=(
                 b.ROOT,
@@ -213,10 +217,11 @@ class World:
     def active(self):
         return True
 
-    def verify(self, source, alias, vm, deadline, below):
+    def verify(self, devices, vm, deadline):
         self._effect("verify")
-        assert source in self.state.binds
-        assert all(path in self.state.binds for path, _seen in below)
+        for device in devices:
+            assert device.source in self.state.binds
+            assert all(path in self.state.binds for path, _seen in device.below)
 
     def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
         """Stand in for the host's files and daemons."""
@@ -242,12 +247,14 @@ class ViewWorld(World):
     Attributes:
         busy: models, by their paths below the center, of which the guest has not let go.
         reluctant: whether it does not let go of them when it is asked to.
+        held: those of them that virtiofsd still has open although they are not bound any more.
     """
 
     def __init__(self, *records: _records.Record) -> None:
         super().__init__(*records)
         self.busy: set[str] = set()
         self.reluctant = False
+        self.held: set[str] = set()
         self._open: dict[int, str] = {}
         self._before = records
 
@@ -259,12 +266,16 @@ class ViewWorld(World):
         for name in ("attach", "unmount", "read_only_clone"):
             monkeypatch.setattr(_mountapi, name, getattr(self, f"_{name}"))
         monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, *self._mounts()])
+        monkeypatch.setattr(_held, "is_served", self._is_served)
+        monkeypatch.setattr(_held, "wait_until_ended", lambda _pids, _source, _deadline: not self.held)
         for name in ("hide", "show"):
             monkeypatch.setattr(_views, name, self._counted(name, getattr(_views, name)))
         for kept in self._before:
             if kept.in_view:
                 _views.open_view(self.uuid)
                 _views.bind(self.uuid, kept.uuid, kept.mount_path, self._tree(kept.model_path))
+            else:
+                os.makedirs(b.device(kept).source)
         self.log.clear()
         return self
 
@@ -285,7 +296,9 @@ class ViewWorld(World):
         places = _observed.Places({}, {})
         for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
             places.add(self.uuid, kept.uuid(self.uuid), kept.mount_path, ("depot", kept.model_path))
-        served = b.served(*self._mounts()) if self.state.live else {}
+        used = [source for _tag, source in self.state.live.values()]
+        served = b.served(*self._mounts())
+        served = {source: daemon for source, daemon in served.items() if source in used}
         mounts = [mount for mount in self._mounts() if "/.m/" not in mount.mount_point]
         models = [mount for mount in self._mounts() if "/.m/" in mount.mount_point]
         return b.host(
@@ -293,7 +306,11 @@ class ViewWorld(World):
             mounts=(b.ROOT, *mounts, *models),
             serving=served,
             in_views=places.in_views,
-            bound={mount.mount_point: b.identity(mount.root[len("/models/") :]) for mount in models},
+            bound={
+                mount.mount_point: b.identity(mount.root[len("/models/") :])
+                for mount in self._mounts()
+                if mount.fstype != "tmpfs"
+            },
         )
 
     def _mounts(self):
@@ -319,6 +336,17 @@ class ViewWorld(World):
 
     def keep(self, source, deadline, look=None):
         return self._tree(self.state.binds[source])
+
+    def _is_served(self, source, gone, shown):
+        assert not any(path.startswith(f"{gone}-") and path != shown for path in self.state.binds)
+        return bool(self.held)
+
+    def detach_live(self, aliases, deadline):
+        super().detach_live(aliases, deadline)
+        self.held.clear()
+
+    def mounts(self):
+        return list(self.view().guest)
 
     def users(self, path):
         return [{"pid": 412, "name": "vllm"}]
@@ -356,6 +384,7 @@ class ViewWorld(World):
             raise OSError(errno.EBUSY, "busy", path)
         self._on_host(f"unbind {self.state.binds[path]}" + " lazily" * lazy)
         assert not any(point.startswith(f"{path}/") for point in self.state.binds), "something is mounted below it"
+        self.held |= self.busy & {self.state.binds[path]}
         if self.state.binds[path] == VIEW:
             assert all(served != path for _tag, served in self.state.live.values()), "a daemon serves it"
         del self.state.binds[path]

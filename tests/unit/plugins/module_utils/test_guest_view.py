@@ -73,7 +73,32 @@ def test_a_guest_that_mounts_by_itself_is_not_asked():
     assert agent.asked == []
 
 
+# Models that get another transport
+
+
+def test_nothing_is_looked_at_through_a_view_that_goes():
+    agent = Kernel(ROOT + MOUNTED)
+    by_device = dataclasses.replace(WANTED, transport="device", persistence="systemd")
+    lasting = dataclasses.replace(R, persistence="systemd")
+    seen = _guest_view.for_run(view_of(lasting), guest(agent), [by_device], PRESENT)
+    assert seen.in_the_way == {}
+    # Its unit goes, and another comes.
+    assert set(seen.units) == {"/models", "/models/guard"}
+    assert ["stat", "-c", "%f %n", "/run/systemd/system"] in agent.commands
+    assert not any("/models/guard" in command for command in agent.commands if command[0] in ("stat", "find"))
+
+
+def test_the_unit_of_a_device_that_was_left_is_looked_at():
+    agent = Kernel(ROOT + MOUNTED)
+    left = b.record(b.viewed(transport="device"))
+    domain = b.domain(b.device(R), b.device(left))
+    records = [dataclasses.replace(R, persistence="systemd")]
+    seen = _guest_view.for_run(view_of(*records, live=domain), guest(agent), [WANTED], PRESENT)
+    assert set(seen.units) == {"/models", "/models/guard"}
+
+
 # Mounts behind which nobody is any more
+
 
 AFTER, LONG_BEFORE = 1_790_000_000.0, 1_700_000_000.0
 

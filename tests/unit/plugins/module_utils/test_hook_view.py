@@ -151,6 +151,19 @@ def test_devices_of_their_own_live_beside_a_view(table):
     assert table.shows[b.device(BESIDE).source] == BESIDE.model_path
 
 
+def test_a_device_shows_its_model_whatever_transport_the_record_has_by_now(table):
+    """A change of transport that was cut short before the devices were changed."""
+    by_device = [b.record(b.viewed(transport="device")), BESIDE]
+    _hook.prepare(domain(*by_device, metadata=_records.to_xml([R, BESIDE], b.VM)), b.VM)
+    assert table.shows == {b.device(kept).source: kept.model_path for kept in by_device}
+    table.points[2:] = []
+    table.shows.clear()
+    _hook.prepare(domain(R, BESIDE, metadata=_records.to_xml(by_device, b.VM)), b.VM)
+    assert shown(table, R) == [R.model_path]
+    assert table.shows[b.device(BESIDE).source] == BESIDE.model_path
+    assert table.said == []
+
+
 def test_no_descriptor_stays_open(table):
     before = len(os.listdir("/proc/self/fd"))
     table.missing = {OTHER.model_path}

@@ -16,8 +16,8 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _plan,
     _refusals,
     _steps,
+    _transports,
     _views,
-    _wanted,
 )
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit import simulator
@@ -182,7 +182,7 @@ def test_what_a_plan_takes_out_last_leaves_nothing_of_the_view(persistent, recor
 
 def planned(host, vm, *mounts, present=True, **terms):
     """The plans of a VM in the order of results, with what C(transport=auto) means."""
-    decided = _wanted.with_transports(mounts, vm.records, vm.uuid)
+    decided = _transports.chosen(mounts, vm) if present else mounts
     plans = _plan.plan_vm(host, vm, list(enumerate(decided)), _plan.Terms(present=present, **terms))
     unasked = plans.pop(-1, [])
     return [*(found for index in sorted(plans) for found in plans[index]), *unasked]
@@ -283,34 +283,6 @@ def test_a_vm_that_is_shut_off_has_one_device_for_all_and_its_records():
 # Which transport a model has
 
 
-@pytest.mark.parametrize(
-    ("mounts", "records", "expected"),
-    [
-        ([b.viewed(transport="auto")], [], ["device"]),
-        ([b.viewed(transport="auto")], [BYSTANDER], ["view"]),
-        ([b.viewed(transport="auto"), NEXT], [], ["view", "view"]),
-        ([b.viewed(transport="auto", tag="guard")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/srv/ai/guard")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/models")], [BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", mount_path="/models/.m/guard")], [BYSTANDER], ["device"]),
-        # What is mounted stays as it is.
-        ([b.viewed(transport="auto")], [b.record(b.viewed(transport="device")), BYSTANDER], ["device"]),
-        ([b.viewed(transport="auto", tag="guard")], [R], ["view"]),
-        ([b.viewed(transport="device")], [R], ["device"]),
-    ],
-)
-def test_auto_joins_a_view_where_it_can_and_converts_nothing(mounts, records, expected):
-    kept = {record.uuid: record for record in records}
-    assert [mount.transport for mount in _wanted.with_transports(mounts, kept, b.VM)] == expected
-
-
-def test_what_one_says_of_the_persistence_of_a_view_holds_for_those_that_leave_it_open():
-    mounts = [b.viewed(persistence="auto"), b.second(transport="view", mount_path="/models/ocr", persistence="systemd")]
-    beside = b.wanted(mount_path="/srv/ai/other", persistence="auto", transport="device")
-    found = _wanted.with_transports([*mounts, beside], {}, b.VM)
-    assert [mount.persistence for mount in found] == ["systemd", "systemd", "auto"]
-
-
 def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     beside = b.record(b.second())
     host, vm = on(beside), b.running(beside)
@@ -321,13 +293,6 @@ def test_a_model_with_a_device_of_its_own_lives_beside_a_view():
     assert told(plans) == [("listed", "/models/guard", CLOSE)]
     host, vm = after(host, vm, plans)
     assert (host.mounts, vm.live.devices) == ((b.ROOT, b.bind(beside)), (b.device(beside),))
-
-
-@pytest.mark.parametrize(("before", "wanted"), [("device", "view"), ("view", "device")])
-def test_how_a_model_reaches_its_vm_is_not_changed_while_it_is_mounted(before, wanted):
-    kept = b.record(b.viewed(transport=before))
-    (plan,) = planned(on(kept), b.running(kept), b.viewed(transport=wanted))
-    assert (plan.error.code, plan.steps, plan.before) == ("transport_conflict", (), kept)
 
 
 # What does not go together
@@ -604,6 +569,85 @@ def test_a_view_without_records_goes_with_all_of_a_vm():
     vm = b.running(R, live_records=(), persistent_records=(), guest=(b.ROOT,))
     plans = planned(on(R), vm, b.nothing(), present=False)
     assert after(on(R), vm, plans)[1].live.devices == ()
+
+
+# What nobody may read any more
+
+REVOKED = ["record", "release_source", "revoke", "forget_record"]
+STRICT = {"strict": True, "force": True}
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("force", [True, False])
+def test_a_model_that_is_taken_out_strictly_is_revoked(check_mode, force):
+    host, vm = on(R, BYSTANDER), b.running(R, BYSTANDER)
+    terms = {"strict": True, "force": force, "check_mode": check_mode}
+    (plan,) = b.absent(host, vm, WANTED, **terms)
+    assert plan.actions == REVOKED
+    # What is owed is written down first, and forgotten with the rest.
+    assert [step.record.revoke for step in plan.steps] == ["strict", "strict", "strict", ""]
+    assert plan.before.revoke == ""
+
+
+def test_another_model_at_a_path_revokes_the_one_before():
+    host, vm = b.host(b.bind(OLD), b.bind(BYSTANDER)), b.running(OLD, BYSTANDER)
+    plan = b.present(host, vm, WANTED, **STRICT)
+    assert plan.actions == "record bind_source verify_read_only release_source revoke settle_record".split()
+    owes = {step.action: step.record.revoke for step in plan.steps if step.action in REVOKED}
+    assert set(owes.values()) == {"strict"}
+    assert (plan.after.revoke, plan.steps[-1].record.revoke) == ("", "")
+
+
+def test_what_is_purged_is_revoked():
+    host, vm = on(R, BYSTANDER), b.running(R, BYSTANDER)
+    plans = _plan.plan_vm(host, vm, [(0, NEXT)], _plan.Terms(True, purge=True, owner="default", **STRICT))
+    assert [(plan.origin, plan.actions) for plan in plans[-1]] == [("purged", REVOKED)]
+
+
+@pytest.mark.parametrize(
+    ("host", "vm", "wanted"),
+    [
+        (b.host(), b.running(), WANTED),
+        (on(BYSTANDER), b.running(BYSTANDER), WANTED),
+        (on(R), b.running(R), WANTED),
+        (b.host(b.bind(R, "acme/guard-2.0")), b.running(R), WANTED),
+        (b.host(b.bind(b.record())), b.running(b.record(b.wanted(model="x", model_path="x"))), b.wanted()),
+    ],
+    ids=["first", "joins", "there", "comes back from a fault", "a device of its own"],
+)
+def test_where_nothing_goes_from_a_view_nothing_is_revoked(host, vm, wanted):
+    plan = b.present(host, vm, wanted, **STRICT)
+    assert plan.error is None and "revoke" not in plan.actions
+    assert not any(step.record.strict for step in plan.steps)
+
+
+@pytest.mark.parametrize("vm", [b.running(R), b.shut_off(R, BYSTANDER)], ids=["last", "shut off"])
+def test_what_goes_with_its_device_needs_no_more(vm):
+    (plan,) = b.absent(on(R), vm, WANTED, **STRICT)
+    assert plan.error is None and "revoke" not in plan.actions and plan.actions[-1] == "forget_record"
+
+
+@pytest.mark.parametrize("intent", ["unmounting", "mounting"])
+def test_what_an_earlier_run_owes_is_done_by_one_that_is_asked_for_something_else(intent):
+    owes = b.record(WANTED, intent=intent, revoke="strict")
+    host, vm = on(*([R, BYSTANDER] if intent == "mounting" else [BYSTANDER])), b.running(owes, BYSTANDER)
+    plans = _plan.plan_vm(host, vm, [(0, NEXT)], _plan.Terms(True))
+    (plan,) = plans[-1]
+    assert plan.origin == "interrupted"
+    assert plan.actions == (REVOKED if intent == "unmounting" else ["revoke", "settle_record"])
+    host, vm = after(host, vm, [plan])
+    assert {kept.revoke for kept in vm.records.values()} == {""}
+
+
+def test_a_model_that_is_wanted_again_is_not_revoked():
+    owes = b.record(WANTED, intent="unmounting", revoke="strict")
+    plan = b.present(on(BYSTANDER), b.running(owes, BYSTANDER), WANTED)
+    assert plan.error is None and "revoke" not in plan.actions and "settle_record" in plan.actions
+
+
+def test_what_was_owed_by_a_vm_that_was_shut_off_since_is_not_owed_any_more():
+    owes = b.record(WANTED, intent="mounting", revoke="strict")
+    assert b.present(b.host(), b.shut_off(owes), WANTED).actions == ["settle_record"]
 
 
 # What a killed run left

@@ -11,7 +11,15 @@ import dataclasses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _plan, _steps, _views, _wanted
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _identity,
+    _plan,
+    _sources,
+    _steps,
+    _transports,
+    _views,
+    _wanted,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.module_utils._observed import ModelKey
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
@@ -29,8 +37,10 @@ def usually(usual, *others):
     return st.sampled_from([usual] * (len(others) + 1) + list(others))
 
 
-def entry(which, transport, place="", **changes):
-    path = (BESIDE if transport == "device" else IN_VIEW)[place or which]
+def entry(which, how, place="", **changes):
+    """A model in the view, by a device of its own beside it, or by one below it, where a view would hide it."""
+    path = (BESIDE if how == "device" else IN_VIEW)[place or which]
+    transport = "device" if how == "below" else how
     usual = {"model": which, "model_version": "", "model_path": which, "mount_path": path, "transport": transport}
     return b.wanted(**{**usual, **changes})
 
@@ -60,22 +70,39 @@ def machines(draw):
                 "guest": usually("right", "missing", "options"),
                 "unit": usually("right", "missing", "edited"),
                 "view": usually(True, False),
+                "left": usually("nothing", "devices", "view"),
             }
         )
     )
     binds, shown, records, hidden, said = [], [], [], set(), [state, guest, persistence, how]
+    # What a change of transport that was cut short has left: devices of their own, or the view.
+    left, parts = [], []
     for model in draw(st.lists(st.sampled_from(MODELS), max_size=4, unique=True)):
         transport = draw(usually("view", "view", "device"))
+        if how["left"] == "view":
+            transport = draw(usually("below", "device"))
         made_of = draw(usually(model, f"{model}-before"))
         wanted = entry(made_of, transport, model, model_path=made_of, guest=guest, persistence=persistence)
         intent, owner = draw(usually("settled", "mounting", "unmounting")), draw(usually("default", "ops"))
-        kept = b.record(wanted, intent=intent, owner=owner)
+        # A run that was killed may owe it that what the mount had is revoked.
+        revoke = draw(usually("", "strict")) if transport == "view" and intent != "settled" else ""
+        kept = b.record(wanted, intent=intent, owner=owner, revoke=revoke)
         bound = (
             draw(usually("right", "missing", "writable", "other", "unseen", "left over", "not shown"))
             if transport == "view"
             else "right"
         )
-        said.append((made_of, kept.mount_path, intent, owner, bound))
+        if transport == "below" or (transport == "view" and how["left"] == "devices"):
+            other = dataclasses.replace(wanted, transport="device" if transport == "view" else "view")
+            left.append(b.record(other))
+            # The guest has let go of what it had before all is settled.
+            layers = ["live", "persistent", "bind", *["guest"] * (intent != "settled")]
+            parts.append(draw(st.sets(st.sampled_from(layers))))
+            if "bind" in parts[-1] and (how["view"] or transport == "view"):
+                binds.append(b.bind(left[-1], made_of))
+                shown.append(binds[-1])
+            said.append(("left", sorted(parts[-1])))
+        said.append((made_of, kept.mount_path, intent, owner, bound, revoke))
         options = b.READ_WRITE if bound == "writable" else b.READ_ONLY
         if bound != "missing" and (how["view"] or transport == "device"):
             binds.append(b.bind(kept, "other" if bound in ("other", "left over") else made_of, options))
@@ -86,7 +113,7 @@ def machines(draw):
         records.append(kept)
         hidden.update([kept.uuid] if bound == "not shown" else [])
     in_view = [kept for kept in records if kept.in_view]
-    if how["view"] and in_view:
+    if how["view"] and (in_view or any(kept.in_view for kept in left)):
         binds.insert(0, b.view())
         shown.insert(0, b.view())
     serving = b.served(*shown)
@@ -95,8 +122,10 @@ def machines(draw):
     elif how["daemon"] == "deaf" and ROOT in serving:
         serving[ROOT] = serving[ROOT]._replace(follows=False)
 
-    def domain(which):
+    def domain(layer):
+        which = how[layer]
         found = dict.fromkeys(b.device(kept) for kept in records if not kept.in_view or which != "missing")
+        found.update(dict.fromkeys(b.device(kept) for kept, where in zip(left, parts) if layer in where))
         return b.domain(
             *(
                 device._replace(source="/x") if which == "source" and device.alias == ALIAS else device
@@ -105,12 +134,19 @@ def machines(draw):
             free_ports=20,
         )
 
-    mounts = [b.in_guest(kept) for kept in records if not kept.in_view]
-    if in_view and how["guest"] != "missing":
+    left_mounted = [kept for kept, where in zip(left, parts) if {"live", "guest"} <= where]
+    hidden_by_view = any(kept.in_view for kept in left_mounted)
+    mounts = [
+        b.in_guest(kept)
+        for kept in records
+        if not kept.in_view and not (hidden_by_view and kept.mount_path in IN_VIEW.values())
+    ]
+    mounts += dict.fromkeys(b.in_guest(kept) for kept in left_mounted)
+    if in_view and how["guest"] != "missing" and not left_mounted:
         options = b.READ_WRITE if how["guest"] == "options" else b.READ_ONLY
         mounts.append(b.in_guest(in_view[0], options=options))
-    units = {**dict.fromkeys([*BESIDE.values(), "/models"])}
-    for kept in records if persistence == "systemd" else ():
+    units = {**dict.fromkeys([*BESIDE.values(), *IN_VIEW.values(), "/models"])}
+    for kept in (*left_mounted, *records) if persistence == "systemd" else ():
         unit = simulator.unit(kept)
         edited = kept.in_view and how["unit"] != "right"
         units[kept.device_path] = (f"{unit}# edited\n" if how["unit"] == "edited" else None) if edited else unit
@@ -119,8 +155,8 @@ def machines(draw):
     running = state == "running"
     vm = b.running(
         state=state,
-        live=domain(how["live"]) if running else None,
-        persistent=domain(how["persistent"]),
+        live=domain("live") if running else None,
+        persistent=domain("persistent"),
         live_records=tuple(records) if running else (),
         persistent_records=tuple(records),
         guest=(b.ROOT, *(mounts if guest == "agent" else ())) if running else None,
@@ -142,7 +178,7 @@ def wishes(draw):
     guest, persistence = draw(usually(("agent", "auto"), ("agent", "none"), ("agent", "systemd"), ("none", "none")))
     wanted = []
     for model, place in zip(models, places):
-        transport = draw(usually("view", "auto", "device"))
+        transport = draw(usually("view", "auto", "device", "below"))
         changes = {"guest": guest, "persistence": persistence, "owner": draw(usually("default", "ops"))}
         if not present:
             blank = draw(st.sampled_from([{}, {"mount_path": ""}, {"model": ""}, {"model": "", "mount_path": ""}]))
@@ -154,11 +190,12 @@ def wishes(draw):
         except ModelfleetError:
             assume(False)
     purge = present and draw(st.booleans())
-    return wanted, _plan.Terms(present, purge=purge, owner=draw(usually("default", "ops")))
+    return wanted, _plan.Terms(present, strict=draw(st.booleans()), purge=purge, owner=draw(usually("default", "ops")))
 
 
 def planned(host, vm, wanted, terms):
-    plans = _plan.plan_vm(host, vm, list(enumerate(_wanted.with_transports(wanted, vm.records, vm.uuid))), terms)
+    chosen = _transports.chosen(wanted, vm) if terms.present else wanted
+    plans = _plan.plan_vm(host, vm, list(enumerate(chosen)), terms)
     return [plan for several in plans.values() for plan in several]
 
 
@@ -178,9 +215,10 @@ def untouched(host, vm, uuids):
     others = [record for record in vm.records.values() if record.uuid not in uuids]
     own = [record for record in others if not record.in_view]
     paths = {host.source(record) for record in others}
+    in_views = {record.uuid for record in others if record.in_view} & set(host.in_views)
     return (
         others,
-        {record.uuid: host.in_views[record.uuid] for record in others if record.uuid in host.in_views},
+        {uuid: host.in_views[uuid] for uuid in in_views},
         {mount for mount in host.mounts if mount.mount_point in paths},
         [domain and domain.device(record.alias) for record in own for domain in (vm.live, vm.persistent)],
         [mount for mount in vm.guest or () if mount.mount_point in {record.mount_path for record in own}],
@@ -215,6 +253,20 @@ def missed(host, vm, plan):
     return {what: (found, wanted[what]) for what, found in there.items() if found != wanted[what]}
 
 
+def left(host, vm, plan):
+    """What there is of the transport that a mount does not have, or of both when it goes."""
+    mount = plan.after or plan.before
+    aliases, sources = [], []
+    if mount.in_view or plan.after is None:
+        aliases, sources = [_identity.alias(mount.uuid)], [_sources.path(vm.uuid, mount.uuid)]
+    others = any(record.in_view for record in vm.records.values())
+    if not mount.in_view and mount.mount_path in IN_VIEW.values() and not others:
+        aliases, sources = [*aliases, ALIAS], [*sources, ROOT]
+    domains = [domain for domain in (vm.live, vm.persistent) if domain]
+    devices = [alias for alias in aliases for domain in domains if domain.device(alias)]
+    return devices + [source for source in sources if host.bind(source)]
+
+
 @given(machine=machines(), wish=wishes())
 @examples(600)
 def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, wish):
@@ -236,8 +288,14 @@ def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, w
         mount = plan.after or plan.before
         if plan.error is None and mount and mount.in_view:
             assert missed(*after, plan) == {}
+        if plan.error is None and mount:
+            assert left(*after, plan) == []
+            owed = plan.before is not None and plan.before.strict
+            if vm.live and _steps.DETACH_LIVE not in plan.actions:
+                released = _steps.RELEASE in plan.actions and (terms.strict or owed)
+                assert (_steps.REVOKE in plan.actions) >= released
     assert [plan.actions for plan in planned(*after, wanted, terms) if plan.steps] == []
-    there = [record for record in after[1].records.values() if record.in_view]
+    there = [record for record in after[1].records.values() if record.mount_path in IN_VIEW.values()]
     if steps and not there and not any(plan.error for plan in plans):
         domains = [domain for domain in (after[1].live, after[1].persistent) if domain]
         assert not any(domain.device(ALIAS) for domain in domains)

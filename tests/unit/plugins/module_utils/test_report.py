@@ -32,8 +32,10 @@ GONE = outcome(b.absent(b.host(), b.running(), b.wanted(model=""))[0])
 LOST = outcome(_steps.MountPlan(b.wanted(), "", "render-9", error=BUSY), error=BUSY)
 SHUT_OFF = outcome(b.present(b.host(), b.shut_off(), b.wanted()), R)
 ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOST, "shut off": SHUT_OFF}
-KEYS = set("vm vm_instance_uuid model mount_path tag origin changed actions prediction conditions due".split())
-KEYS |= {"restart_required", "mount_lines", "record", "error"}
+KEYS = set(
+    "vm vm_instance_uuid model mount_path tag transport origin changed actions prediction conditions due".split()
+)
+KEYS |= {"restart_required", "mount_lines", "record", "error", "replugged"}
 
 
 def test_every_mount_has_the_same_shape():
@@ -130,6 +132,28 @@ def test_the_diff_shows_what_is_wrong():
     assert before[:2] == after[:2]
 
 
+@pytest.mark.parametrize("old", ["device", "view"])
+def test_the_diff_of_another_transport(old):
+    new = "view" if old == "device" else "device"
+    kept = b.record(b.viewed(transport=old))
+    plan = b.present(b.host(b.bind(kept)), b.running(kept), b.viewed(transport=new))
+    before, after = (read(side) for side in _report.diff([outcome(plan, plan.after)]).values())
+    assert (before[2], after[2]) == (all_there(), all_there())
+    assert f"transport {old}, tag {kept.tag}" in " ".join(before[1])
+    assert f"transport {new}, tag {plan.after.tag}" in " ".join(after[1])
+    (mount,) = _report.mounts([outcome(plan, plan.after)])
+    assert (mount["transport"], mount["tag"]) == (new, plan.after.tag)
+
+
+def test_the_diff_of_what_was_left_of_another_transport():
+    kept, left = b.record(b.viewed()), b.record(b.viewed(transport="device"))
+    both = b.domain(b.device(kept), b.device(left))
+    plan = b.present(b.host(b.bind(kept)), b.running(kept, live=both), b.viewed())
+    before, after = _report.diff([outcome(plan, kept)]).values()
+    assert before.startswith(after)
+    assert "  left of another transport, device in the live XML: wrong\n" in before[len(after) :]
+
+
 def test_what_stays_as_it_is_is_not_in_the_diff():
     assert _report.diff([RIGHT, GONE, LOST]) == {"before": "", "after": ""}
     assert _report.diff([RIGHT, FRESH, LOST]) == _report.diff([FRESH])
@@ -182,6 +206,11 @@ def test_the_status_is_derived_from_intent_and_truth(intent, layers, expected):
     assert _report.status(b.record(intent=intent), Layers(*layers)) == expected
 
 
+def test_what_is_no_reason_to_fail_is_told_once():
+    told = [dataclasses.replace(each, warnings=("VM render-4: slow",)) for each in (FRESH, RIGHT)]
+    assert _report.warnings([*told, GONE]) == ["VM render-4: slow"]
+
+
 # Models in a view
 
 BY_ITSELF = {"guest": "none", "persistence": "none", "transport": "view"}
@@ -206,6 +235,16 @@ def test_nothing_is_due_when_a_model_joins_what_the_guest_has_mounted_by_itself(
     assert plan.error is None and reported(plan)["due"] == []
 
 
+@pytest.mark.parametrize(("replugged", "due"), [(None, False), (False, False), (True, True)])
+def test_a_guest_that_mounts_a_view_by_itself_must_mount_it_again_when_it_was_plugged_again(replugged, due):
+    kept = [b.record(b.viewed(**BY_ITSELF)), b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))]
+    on = b.host(*map(b.bind, kept))
+    (plan,) = b.absent(on, b.running(*kept, guest=None), b.viewed(**BY_ITSELF), force=True, strict=True)
+    (mount,) = _report.mounts([Outcome(plan, None, True, None, "running", replugged)])
+    assert plan.error is None and mount["replugged"] is replugged
+    assert bool(mount["due"]) is due and all("mounts it again" in said for said in mount["due"])
+
+
 def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():
     kept = [b.record(b.viewed(**LASTING)), b.record(b.second(mount_path="/models/ocr", **LASTING))]
     (plan,) = b.absent(b.host(), b.shut_off(*kept), b.viewed(**LASTING))
@@ -215,3 +254,10 @@ def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():
 def test_the_unit_of_a_view_that_is_empty_is_left_in_a_guest_that_is_shut_off():
     (plan,) = b.absent(b.host(), b.shut_off(b.record(b.viewed(**LASTING))), b.viewed(**LASTING))
     assert "mount unit of /models," in reported(plan, "shutoff")["due"][0]
+
+
+def test_the_unit_of_another_transport_is_left_in_a_guest_that_is_shut_off():
+    kept = b.record(b.viewed(transport="device", persistence="systemd"))
+    plan = b.present(b.host(), b.shut_off(kept), b.viewed(persistence="systemd"))
+    start, left = reported(plan, "shutoff")["due"]
+    assert start.startswith("start the VM") and "mount unit of /models/guard," in left

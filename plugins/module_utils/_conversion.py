@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Mounts that change their transport: what there is of the one that they had. Pure functions of what was observed.
+
+A record knows one transport. What is left of the other, because a run was killed or somebody edited the VM, is seen in
+the layers themselves: a device with the alias that the mount would have there, or its source.
+
+This module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from . import _devices, _identity, _input, _layers, _records, _sources
+from ._observed import HostView, VmView
+from ._wanted import NOT_PERSISTENT, SYSTEMD
+
+
+def leaving(
+    host: HostView, vm: VmView, before: t.Optional[_records.Record], record: _records.Record
+) -> t.Optional[_records.Record]:
+    """A mount by the transport that it has no more, None when there is nothing of that.
+
+    Args:
+        before: the record that there is.
+        record: the one that there shall be, or the same where the mount goes.
+    """
+    if before is not None and before.transport != record.transport:
+        return before
+    if not _input.is_in_view(record.mount_path):
+        return None
+    left = _device(vm, record) is not None
+    left = left or (vm.live is not None and host.bind(_sources.path(vm.uuid, _other(record))) is not None)
+    return _by_the_other_transport(vm, record) if left else None
+
+
+def paths(vm: VmView, records: t.Iterable[_records.Record]) -> set[str]:
+    """Where the guest has mounted what is left of the other transports of some mounts."""
+    found = (_by_the_other_transport(vm, record) for record in records if _device(vm, record))
+    return {record.device_path for record in found}
+
+
+def _other(record: _records.Record) -> str:
+    """What names the device of a mount by its other transport."""
+    return record.uuid if record.in_view else _identity.view_uuid(record.vm_instance_uuid)
+
+
+def _device(vm: VmView, record: _records.Record) -> t.Optional[_devices.Device]:
+    """The device of a mount by its other transport."""
+    if not _input.is_in_view(record.mount_path):
+        return None
+    alias = _identity.alias(_other(record))
+    found = (domain.device(alias) for domain in (vm.live, vm.persistent) if domain is not None)
+    return next(filter(None, found), None)
+
+
+def _by_the_other_transport(vm: VmView, record: _records.Record) -> _records.Record:
+    device = _device(vm, record)
+    tag = _identity.tag(record.uuid, record.model_name) if record.in_view else _identity.VIEW_TAG
+    other = dataclasses.replace(
+        record,
+        transport=_records.DEVICE if record.in_view else _records.VIEW,
+        alias=_identity.alias(_other(record)),
+        tag=device.tag if device else tag,
+    )
+    return dataclasses.replace(other, persistence=SYSTEMD if _layers.keeps_unit(vm, other) else NOT_PERSISTENT)
