@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from fleet import BOTH, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest
@@ -45,6 +46,7 @@ def test_a_guest_reads_ahead_as_far_as_it_is_told(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("view", why="what is told when it cannot be set is the same of any device")
 def test_a_guest_that_cannot_be_told_has_its_model_all_the_same(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         guest.run(["mount", "-o", "remount,ro", "/sys"])

@@ -225,14 +225,13 @@ def test_what_does_not_go_together(fleet: Fleet) -> None:
     )
     fleet.mount()
     calls = [
-        fleet.entry(transport="device"),
         fleet.entry(EMBED, transport="device"),
         fleet.entry(EMBED, guest="none"),
         fleet.entry(EMBED, persistence="systemd"),
         fleet.entry(EMBED, mount_path=f"/models/{NANO}/below"),
         fleet.entry(mount_path="/models/second"),
     ]
-    expected = ["transport_conflict"] * 8 + ["duplicate_mount"] * 4
+    expected = ["transport_conflict"] * 6 + ["duplicate_mount"] * 4
     for results in fleet.ansible.each("vm_model_mount", calls).values():
         assert [result.get("error_code") for result in results] == expected
         assert not any(result["changed"] for result in results)
