@@ -193,6 +193,8 @@ class _Run:
         guest = self._guest if asked else None
         if _revoke.plug_view_again(self._vm, guest, served[0], plug, self._options.deadline):
             self._store({**self.records, **{kept.uuid: self._stamped(kept) for kept in settled}})
+        else:
+            self._guest.warnings.append(f"VM {self._vm}: the guest does not answer; run again to mount its view in it")
         self.replugged = frozenset(record.uuid for record in served)
 
     # The devices

@@ -294,6 +294,11 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "too_many_models": Entry(
+        "The view of a VM would have too many models",
+        "A view holds 1000 models at most; their records are kept in the XML of the VM.",
+        "Unmount models that are not needed, or give some a device of their own (transport=device).",
+    ),
     "transport_conflict": Entry(
         "The transports of a VM's mounts do not go together",
         "A model would be hidden by the view of the VM, because it is not in it and lies where that is mounted, or the"

@@ -106,8 +106,10 @@ def plan_vm(
     staying = [*records(None), *begun, *kept]
     tags = {record.alias: "" for record, _origin in going if record not in kept}
     if terms.present:
-        # A device that a mount has no more takes its tag with it.
-        tags.update({alias: "" for mount in wanted for alias in mount.device_aliases(vm.uuid)})
+        # A device that a mount shall not have any more takes its tag with it.
+        devices = {device.alias for domain in (vm.live, vm.persistent) if domain for device in domain.devices}
+        aliases = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)}
+        tags.update(dict.fromkeys(aliases & devices, ""))
         tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
     others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)

@@ -18,24 +18,22 @@ from . import _identity, _input, _records, _refusals
 from ._observed import VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 
-# Whether a new model opens the view of its VM where it can.
-_OPENS = False
-
 
 def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     """The wanted mounts of a VM, each with a transport.
 
     What has not been looked at in the guest does not speak against a view.
     """
-    decided = [_as_mounted(mount, vm) for mount in mounts]
+    records = vm.records
+    decided = [_as_mounted(mount, records, vm.uuid) for mount in mounts]
     new = [mount for mount in decided if mount.transport == AUTO]
     if new:
         listed = {mount.uuid(vm.uuid) for mount in decided}
         others: list[t.Union[Wanted, _records.Record]] = [
             *(mount for mount in decided if mount.transport != AUTO),
-            *(record for record in vm.records.values() if record.uuid not in listed),
+            *(record for record in records.values() if record.uuid not in listed),
         ]
-        view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, new, others))
+        view = any(other.in_view for other in others) or _can_open(vm, new, others)
         decided = [_with(mount, _records.VIEW if view and _fits(mount) else _records.DEVICE) for mount in decided]
     # What one says of the view holds for those that leave it open.
     said = {mount.persistence for mount in decided if mount.in_view and mount.persistence != AUTO}
@@ -44,8 +42,8 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     return [dataclasses.replace(mount, persistence=min(said)) if mount.in_view else mount for mount in decided]
 
 
-def _as_mounted(mount: Wanted, vm: VmView) -> Wanted:
-    before = vm.records.get(mount.uuid(vm.uuid)) if mount.transport == AUTO else None
+def _as_mounted(mount: Wanted, records: t.Mapping[str, _records.Record], vm: str) -> Wanted:
+    before = records.get(mount.uuid(vm)) if mount.transport == AUTO else None
     return _with(mount, before.transport) if before else mount
 
 

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from fleet import BOTH, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest
@@ -25,7 +28,8 @@ def read_ahead(guest: Guest, path: str) -> int:
 
 @BOTH
 def test_a_guest_reads_ahead_as_far_as_it_is_told(fleet: Fleet) -> None:
-    for options, expected in (({}, 4096), ({"read_ahead_kb": 0}, 128)):
+    given: list[tuple[dict[str, Any], int]] = [({}, 4096), ({"read_ahead_kb": 0}, 128)]
+    for options, expected in given:
         fleet.mount(**options)
         for guest in fleet.guests.values():
             assert read_ahead(guest, f"/models/{NANO}/weights.bin") == expected
@@ -42,6 +46,7 @@ def test_a_guest_reads_ahead_as_far_as_it_is_told(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("view", why="what is told when it cannot be set is the same of any device")
 def test_a_guest_that_cannot_be_told_has_its_model_all_the_same(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         guest.run(["mount", "-o", "remount,ro", "/sys"])

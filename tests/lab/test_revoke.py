@@ -21,9 +21,7 @@ OPENED, UNOPENED = "weights.bin", "config.json"
 STRICT: dict[str, Any] = {"force": True, "revoke": "strict"}
 
 
-@pytest.fixture
-def transport() -> str:
-    return "view"
+pytestmark = pytest.mark.transport("view", why="a device of its own goes with its model")
 
 
 def hold(guest: Guest, path: str) -> None:

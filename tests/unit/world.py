@@ -69,6 +69,7 @@ class World:
             },
         )
         self.log: list[str] = []
+        self.warnings: list[str] = []
         self.fails: dict[int, str] = {}
         self.missing: set[str] = set()
         self.devices: list[str] = []

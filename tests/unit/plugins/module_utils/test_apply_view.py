@@ -447,6 +447,7 @@ def test_a_guest_is_not_asked_for_leave(answer, monkeypatch):
     assert mounted == ([[("modelfleet", "/models")]] if answer == "fails" else [])
     # Where nobody can see to it that it is mounted, the next run shall.
     assert done.records[OTHER.uuid].intent == ("mounting" if answer == "is silent" else "settled")
+    assert bool(world.warnings) is (answer == "is silent")
 
 
 def test_the_next_run_carries_on_when_the_guest_does_not_release_the_device(monkeypatch):

@@ -368,6 +368,30 @@ def test_what_is_in_the_way_of_the_mount_of_a_view_is_refused(part):
     assert f"{part} is not empty" in problem.msg
 
 
+def test_what_somebody_has_mounted_below_the_mount_of_a_view_is_not_hidden():
+    theirs = COVER._replace(mount_point="/models/data")
+    vm = b.running(guest=(b.ROOT, theirs))
+    problem = b.present(b.host(), vm, WANTED).error
+    assert (problem.code, problem.details["mount_path"]) == ("mount_path_in_use", "/models/guard")
+    assert "/models/data" in problem.msg
+    # Beside the view, or where that is mounted already, it is in nobody's way.
+    for guest in ((b.ROOT, theirs._replace(mount_point="/models2")), (b.ROOT, b.in_guest(R), theirs)):
+        records = [R] if len(guest) == 3 else []
+        assert codes([b.present(on(*records), b.running(*records, guest=guest), WANTED)]) == [None]
+
+
+@pytest.mark.parametrize(("more", "code"), [(0, None), (1, "too_many_models")])
+def test_the_models_of_a_view_are_bounded(more, code):
+    count = _refusals.VIEW_MODELS_MAX - 1 + more
+    mounts = [b.viewed(model_version=f"v{number}", mount_path=f"/models/v/{number}") for number in range(count)]
+    records = [b.record(mount) for mount in mounts]
+    assert set(codes(planned(b.host(), b.running(), *mounts, NEXT))) == {code}
+    assert codes(planned(on(*records), b.running(*records), NEXT)) == [code]
+    # What is to go, or has a device of its own, does not count.
+    assert codes(planned(on(*records), b.running(*records), b.second(transport="device"))) == [None]
+    assert set(codes(planned(on(*records), b.running(*records), NEXT, **PURGE))) == {None}
+
+
 def test_a_device_of_somebody_else_with_the_tag_of_views_is_refused():
     vm = b.running(live=b.domain(b.device(R, alias="fs0", source="/data")))
     assert codes([b.present(b.host(), vm, WANTED)]) == ["tag_in_use"]
