@@ -15,6 +15,8 @@ from fleet import FILES, Fleet, checksum, guest_checksum
 from modelfleet_lab import Host
 from storage.servers import SECRETS, STORAGES, Storage
 
+pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
+
 NAME = "depot-9"
 MOUNT_POINT = f"/var/lib/modelfleet/centers/{NAME}"
 MODEL, FILE = "acme/embed.v2", "acme/embed.v2/model.safetensors"

@@ -19,6 +19,8 @@ from modelfleet_lab.polling import wait_until
 from storage.servers import KEYS, S3_URL, STORAGES, VERIFY, Storage
 from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info, task
 
+pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
+
 # Ansible itself, and what busy machines take beyond the deadlines.
 BOUND = 40
 
