@@ -14,7 +14,7 @@ import re
 import stat
 import typing as t
 
-from . import _guest_agent
+from . import _guest_agent, _guest_links
 
 # What systemd itself looks at to know whether it runs a system (sd_booted(3)).
 _SYSTEMD = "/run/systemd/system"
@@ -27,18 +27,25 @@ class Places(t.NamedTuple):
     Attributes:
         systemd: whether systemd runs the guest.
         in_the_way: by mount path what is in its way, a path and what that is; nothing where all are directories, or
-            are missing and can be made.
+            are missing and can be made. A link of ours is in nobody's way.
+        links: those paths at which links of ours stand.
+        filled: those of `ends` at which directories stand that are not empty.
     """
 
     systemd: bool
     in_the_way: dict[str, tuple[str, str]]
+    links: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
 
 
-def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> Places:
+def look(
+    agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[str] = (), ends: t.Sequence[str] = ()
+) -> Places:
     """Look at the places of mount paths, following no link.
 
     Args:
         empty: paths below which nothing but directories may be: what is mounted there would hide all else.
+        ends: paths at which links are to be made.
 
     Raises:
         ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
@@ -47,16 +54,32 @@ def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[st
     # It fails for what is missing, and tells of all others. The mode is in no language, a file's type in words is.
     done = agent.run(["stat", "-c", "%f %n", *asked])
     modes = dict(filter(None, map(_mode, done.stdout.decode("utf-8", "replace").split("\n"))))
+    linked = [path for path in paths if stat.S_ISLNK(modes.get(path, 0))]
+    links = _guest_links.look(agent, linked) if linked else {}
     in_the_way = {}
     for path in paths:
-        found = [(part, modes[part]) for part in _parts(path) if part in modes and not stat.S_ISDIR(modes[part])]
+        parts = [part for part in _parts(path) if part != path or not links.get(path)]
+        found = [(part, modes[part]) for part in parts if part in modes and not stat.S_ISDIR(modes[part])]
         if found:
             part, mode = found[0]
             in_the_way[path] = (part, "a symbolic link" if stat.S_ISLNK(mode) else "not a directory")
     for path in empty:
         if path in modes and path not in in_the_way and _first_file(agent, path):
             in_the_way[path] = (path, "not empty")
-    return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), in_the_way)
+    return Places(
+        stat.S_ISDIR(modes.get(_SYSTEMD, 0)),
+        in_the_way,
+        frozenset(path for path in linked if links[path]),
+        _filled(agent, [path for path in ends if stat.S_ISDIR(modes.get(path, 0))]),
+    )
+
+
+def _filled(agent: _guest_agent.Agent, directories: t.Sequence[str]) -> frozenset[str]:
+    if not directories:
+        return frozenset()
+    done = agent.run(["find", *directories, "-mindepth", "1", "-maxdepth", "1"])
+    held = done.stdout.decode("utf-8", "replace").split("\n")
+    return frozenset(path for path in directories if any(line.startswith(f"{path}/") for line in held))
 
 
 def _first_file(agent: _guest_agent.Agent, path: str) -> bytes:

@@ -24,8 +24,10 @@ from ._layers import (
     WRONG,
     Layers,
     device_source,
+    guest_link,
     guest_mount,
     guest_unit,
+    has_link,
     keeps_unit,
     layers,
 )
@@ -41,6 +43,7 @@ from ._steps import (
     DETACH_STRAY,
     FORGET,
     INTERRUPTED,
+    LINK,
     LISTED,
     MOUNT,
     ORDER,
@@ -53,6 +56,7 @@ from ._steps import (
     SETTLE,
     STRAY,
     UNBIND,
+    UNLINK,
     UNMOUNT,
     VERIFY,
     WRITE_UNIT,
@@ -104,7 +108,7 @@ def plan_vm(
     tags = {record.alias: "" for record, _origin in going if record not in kept}
     if terms.present:
         # A device that a mount has no more takes its tag with it.
-        tags.update({alias: "" for mount in wanted for alias in mount.device_aliases(vm.uuid)})
+        tags.update({alias: "" for mount in wanted for alias in _aliases(vm, mount)})
         tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
     others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)
@@ -122,7 +126,7 @@ def plan_vm(
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
     unasked += [_carry_on(host, vm, record, others, terms, closes) for record in begun]
     if strays_go(wanted, terms):
-        coming = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)} if terms.present else set()
+        coming = {alias for mount in wanted for alias in _aliases(vm, mount)} if terms.present else set()
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
 
@@ -159,6 +163,12 @@ def _closes_view(vm: VmView, wanted: t.Sequence[Wanted], why: t.Mapping[str, str
 def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
     """Whether devices without a record are taken away: with all that is not listed, or with all of the VM."""
     return terms.purge or (not terms.present and any(mount.means_all() for mount in wanted))
+
+
+def _aliases(vm: VmView, wanted: Wanted) -> set[str]:
+    """The aliases of the devices that may bring a wanted mount, or may have brought it."""
+    before = vm.records.get(wanted.uuid(vm.uuid))
+    return {*wanted.device_aliases(vm.uuid), *(before.aliases if before else ())}
 
 
 def _by_path(vm: VmView) -> list[_records.Record]:
@@ -246,7 +256,7 @@ def _present(
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, others)
     _refusals.refuse_nesting(vm, after)
-    leaving = _leaving(host, vm, before, after, closes_view)
+    leaving = _conversion.leaving(host, vm, before, after)
     left = None if leaving is None else layers(host, vm, leaving)
     # What there was by another transport is no earlier state of this one.
     same = before if before is not None and before.transport == after.transport else None
@@ -254,8 +264,15 @@ def _present(
     _refusals.refuse_foreign(host, vm, same, after, found)
     steps = _set_up(host, vm, same, after, found, terms.force)
     if leaving is not None and left is not None:
+        going = _take_out(host, vm, leaving, left, terms.force, closes_view)
+        if has_link(vm, leaving) and not has_link(vm, after):
+            going.append(Step(UNLINK, leaving))
         coming = [step for step in steps if step.action not in (RECORD, SETTLE)]
-        steps = [Step(RECORD, after), *_take_down(host, vm, leaving, left, terms.force), *coming, Step(SETTLE, after)]
+        if going or same is None:
+            steps = [Step(RECORD, after), *going, *coming, Step(SETTLE, after)]
+        else:
+            # It is the view of others now.
+            left = None
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
@@ -267,18 +284,6 @@ def _present(
         steps=_in_order(steps),
         conditional=conditional,
     )
-
-
-def _leaving(
-    host: HostView,
-    vm: VmView,
-    before: t.Optional[_records.Record],
-    record: _records.Record,
-    closes_view: bool,
-) -> t.Optional[_records.Record]:
-    """See C(_conversion.leaving); a view that others are in stays."""
-    leaving = _conversion.leaving(host, vm, before, record)
-    return None if leaving is not None and leaving.in_view and not closes_view else leaving
 
 
 def _in_order(steps: t.Iterable[Step]) -> tuple[Step, ...]:
@@ -338,6 +343,8 @@ def _set_up(
     mounted = _refusals.tag_mounted(vm, old, after.tag)
     stale = bool(mounted) and (plug or mounted != after.tag or after.device_path in vm.stale)
     steps = [Step(RECORD, after)]
+    if not after.in_view and has_link(vm, after):
+        steps.append(Step(UNLINK, after))
     if (stale or replug) and not force:
         _refusals.refuse_other_uses(vm, old, after.tag)
     if left_unit:
@@ -361,6 +368,8 @@ def _set_up(
             steps.append(Step(MOUNT, after))
         elif mount == WRONG:
             steps.append(Step(REMOUNT, after))
+        if guest_link(vm, after) == MISSING:
+            steps.append(Step(LINK, after))
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
     steps.append(Step(SETTLE, after))
@@ -390,6 +399,8 @@ def _absent(
         _refusals.require_guest(vm)
     gone = dataclasses.replace(record, intent=_records.UNMOUNTING)
     steps = [Step(RECORD, gone)]
+    if has_link(vm, record):
+        steps.append(Step(UNLINK, record))
     if closes_view or not record.in_view:
         steps += _take_down(host, vm, record, found, terms.force)
     else:
@@ -399,13 +410,23 @@ def _absent(
     leaving = _conversion.leaving(host, vm, None, record)
     left = None if leaving is None else layers(host, vm, leaving)
     if leaving is not None and left is not None:
-        if closes_view or not leaving.in_view:
-            steps += _take_down(host, vm, leaving, left, terms.force)
-        elif vm.live and host.source(leaving):
-            # Others have the view by now, in which it has a bind still.
-            steps.append(Step(RELEASE, dataclasses.replace(leaving, intent=_records.UNMOUNTING)))
+        steps += _take_out(host, vm, leaving, left, terms.force, closes_view)
     steps.append(Step(FORGET, record))
     return dataclasses.replace(empty, layers=found, leaving=left, steps=_in_order(steps))
+
+
+def _take_out(
+    host: HostView, vm: VmView, leaving: _records.Record, left: Layers, force: bool, closes_view: bool
+) -> list[Step]:
+    """The steps that take away what there is of a mount by the transport that it has no more."""
+    if closes_view or not leaving.in_view:
+        return _take_down(host, vm, leaving, left, force)
+    if vm.live is None or not host.source(leaving):
+        return []
+    # Others have the view, in which it has a bind still.
+    if not force:
+        _refusals.refuse_covered(host, vm, leaving)
+    return [Step(RELEASE, dataclasses.replace(leaving, intent=_records.UNMOUNTING))]
 
 
 def _take_down(host: HostView, vm: VmView, record: _records.Record, found: Layers, force: bool) -> list[Step]:

@@ -22,6 +22,9 @@ from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 _OPENS = False
 
 
+Mounts = t.Sequence[t.Union[Wanted, _records.Record]]
+
+
 def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     """The wanted mounts of a VM, each with a transport.
 
@@ -31,12 +34,17 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     new = [mount for mount in decided if mount.transport == AUTO]
     if new:
         listed = {mount.uuid(vm.uuid) for mount in decided}
-        others: list[t.Union[Wanted, _records.Record]] = [
+        others: Mounts = [
             *(mount for mount in decided if mount.transport != AUTO),
             *(record for record in vm.records.values() if record.uuid not in listed),
         ]
-        view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, new, others))
-        decided = [_with(mount, _records.VIEW if view and _fits(mount) else _records.DEVICE) for mount in decided]
+        inside = _inside(vm, new, others)
+        paths = {mount.mount_path for mount in inside}
+        beside = [*others, *(mount for mount in new if mount.mount_path not in paths)]
+        view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, inside, beside))
+        decided = [
+            _with(mount, _records.VIEW if view and mount.mount_path in paths else _records.DEVICE) for mount in decided
+        ]
     # What one says of the view holds for those that leave it open.
     said = {mount.persistence for mount in decided if mount.in_view and mount.persistence != AUTO}
     if len(said) != 1:
@@ -53,22 +61,48 @@ def _with(mount: Wanted, transport: str) -> Wanted:
     return dataclasses.replace(mount, transport=transport) if mount.transport == AUTO else mount
 
 
-def _fits(mount: Wanted) -> bool:
-    """Whether a model can be in a view at all."""
-    return not mount.tag and _input.is_in_view(mount.mount_path)
+def _inside(vm: VmView, new: t.Sequence[Wanted], others: Mounts) -> list[Wanted]:
+    """Those of the new models that can be in a view, if there is one.
+
+    Below its mount there is nothing else for them. Those elsewhere might be mounted beside it, so that they only join
+    where nothing speaks against it.
+    """
+    fitting = [mount for mount in new if not mount.tag and _input.can_be_in_view(mount.mount_path)]
+    inside = [mount for mount in fitting if _input.is_below_view(mount.mount_path)]
+    members = [*(other for other in others if other.in_view), *inside]
+    guests, said = {mount.guest for mount in members}, _said(members)
+    usable = _refusals.unfit_for_view(vm, _identity.VIEW_PATH) is None
+    for mount in fitting:
+        agrees = guests <= {mount.guest} and len(said | _said([mount])) < 2
+        if mount in inside or not agrees or not (usable or mount.guest != AGENT) or not _can_be_linked(vm, mount):
+            continue
+        inside.append(mount)
+        guests.add(mount.guest)
+        said |= _said([mount])
+    return inside
 
 
-def _can_open(vm: VmView, new: t.Sequence[Wanted], others: t.Sequence[t.Union[Wanted, _records.Record]]) -> bool:
+def _said(mounts: Mounts) -> set[str]:
+    """What is said or was decided of how the guest mounts a view when it boots."""
+    return {mount.persistence for mount in mounts} - {"", AUTO}
+
+
+def _can_be_linked(vm: VmView, mount: Wanted) -> bool:
+    """Whether a model of the view can be seen at a path elsewhere."""
+    in_view = (record.mount_path for record in vm.records.values() if record.in_view)
+    if any(_input.overlaps(path, mount.mount_path) for path in in_view):
+        return False
+    return mount.guest != AGENT or _refusals.unfit_for_link(vm, mount.mount_path) is None
+
+
+def _can_open(vm: VmView, inside: t.Sequence[Wanted], beside: Mounts) -> bool:
     """Whether new models can have a view in a VM that has none.
 
     Args:
-        others: what else the VM has and gets, all of it by devices.
+        beside: what else the VM has and gets, all of it by devices.
     """
-    inside = [mount for mount in new if _fits(mount)]
-    beside = [*others, *(mount for mount in new if not _fits(mount))]
-    persistence = {mount.persistence for mount in inside} - {AUTO}
-    guests = {mount.guest for mount in inside}
-    if len(guests) != 1 or len(persistence) > 1:
+    guests, said = {mount.guest for mount in inside}, _said(inside)
+    if len(guests) != 1 or len(said) > 1:
         return False
     if any(_input.overlaps(other.mount_path, _identity.VIEW_PATH) for other in beside):
         return False
@@ -76,7 +110,7 @@ def _can_open(vm: VmView, new: t.Sequence[Wanted], others: t.Sequence[t.Union[Wa
         return False
     if AGENT not in guests:
         return True
-    if SYSTEMD in persistence and _identity.VIEW_PATH in vm.foreign_units:
+    if SYSTEMD in said and _identity.VIEW_PATH in vm.foreign_units:
         return False
     return _refusals.unfit_for_view(vm, _identity.VIEW_PATH) is None
 

@@ -181,6 +181,7 @@ def running(*records: _records.Record, **changes: t.Any) -> VmView:
         live_records=records,
         persistent_records=records,
         guest=(ROOT, *mounts),
+        links={kept.mount_path: True for kept in records if kept.linked and kept.guest == "agent"},
     )
     return dataclasses.replace(found, **changes)
 

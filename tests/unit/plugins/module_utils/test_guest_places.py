@@ -27,7 +27,7 @@ def test_one_command_asks_for_all_that_paths_lie_in():
 
 
 def test_directories_and_what_is_missing_are_in_nobodys_way():
-    assert guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH]) == (False, {})
+    assert guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH])[:2] == (False, {})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_is_missing_is_not_looked_into():
 def test_what_is_no_directory_is_not_looked_into(mode, what):
     agent = holding("/models/weights.bin", f"{mode} {VIEW}")
     assert guest(agent).places([VIEW], [VIEW]).in_the_way == {VIEW: (VIEW, what)}
-    assert len(agent.commands) == 1
+    assert not any(command[0] == "find" for command in agent.commands)
 
 
 def test_a_guest_that_looks_for_ever_is_given_up():

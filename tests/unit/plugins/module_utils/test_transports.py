@@ -32,14 +32,20 @@ def opens(monkeypatch):
     monkeypatch.setattr(_transports, "_OPENS", True)
 
 
+def changed(mount, **changes):
+    return dataclasses.replace(mount, **changes)
+
+
+ELSEWHERE = changed(NEXT, mount_path="/srv/ai/ocr")
+THIRD = changed(NEXT, mount_path="/srv/ai/asr")
+OPEN = changed(WANTED, persistence="auto")
+VIEW_VIEW_DEVICE, DEVICE = ["view", "view", "device"], ["device"]
+
+
 def chosen(*mounts, **changes):
     """The transports in a VM that runs, unless it is said otherwise."""
     vm = changes.pop("vm", None) or b.running(*changes.pop("records", ()), **changes)
     return [mount.transport for mount in _transports.chosen(mounts, vm)]
-
-
-def changed(mount, **changes):
-    return dataclasses.replace(mount, **changes)
 
 
 def device(**changes):
@@ -55,11 +61,9 @@ def device(**changes):
         ([WANTED], [BESIDE], ["view"]),
         ([WANTED, changed(NEXT, transport="view")], [], ["view", "view"]),
         # What cannot be in a view is beside it.
-        ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr")], [], ["view", "device"]),
         ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr", tag="ocr")], [], ["view", "device"]),
         ([changed(WANTED, tag="guard")], [], ["device"]),
         ([changed(WANTED, tag="guard")], [BESIDE], ["device"]),
-        ([changed(WANTED, mount_path="/srv/ai/guard")], [BESIDE], ["device"]),
         ([changed(WANTED, mount_path="/models")], [BESIDE], ["device"]),
         ([changed(WANTED, mount_path="/models/.m/guard")], [BESIDE], ["device"]),
         # A view does not hide what there is by device, or comes in the same run.
@@ -80,6 +84,23 @@ def device(**changes):
         ([WANTED, changed(NEXT, guest="none")], [], ["device", "device"]),
         ([changed(WANTED, persistence="systemd"), changed(NEXT, persistence="none")], [], ["device", "device"]),
         ([changed(WANTED, persistence="systemd"), changed(NEXT, persistence="auto")], [], ["view", "view"]),
+        # A path elsewhere is a link to the view.
+        ([ELSEWHERE], [], ["view"]),
+        ([WANTED, ELSEWHERE], [], ["view", "view"]),
+        ([ELSEWHERE], [BESIDE], ["view"]),
+        ([ELSEWHERE], [BY_DEVICE], ["device"]),
+        ([changed(ELSEWHERE, tag="ocr")], [BESIDE], ["device"]),
+        ([ELSEWHERE], [b.record(b.second())], ["device"]),
+        ([ELSEWHERE], [b.record(b.second(transport="view"))], ["view"]),
+        # But it may as well be mounted beside the view, where it cannot share that.
+        ([WANTED, changed(ELSEWHERE, guest="none")], [], ["view", "device"]),
+        ([changed(ELSEWHERE, guest="none")], [R], ["device"]),
+        ([changed(ELSEWHERE, guest="none")], [b.record(b.viewed(guest="none"))], ["view"]),
+        ([changed(ELSEWHERE, persistence="systemd")], [R], ["device"]),
+        ([changed(ELSEWHERE, persistence="auto")], [R], ["view"]),
+        ([OPEN, changed(ELSEWHERE, persistence="systemd"), changed(THIRD, persistence="none")], [], VIEW_VIEW_DEVICE),
+        ([ELSEWHERE, changed(THIRD, guest="none")], [], ["view", "device"]),
+        ([changed(ELSEWHERE, mount_path="/srv/ai/guard/ocr")], [b.record(b.viewed(mount_path="/srv/ai/guard"))], DEVICE),
         # The tag of views may be taken.
         ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr", tag="modelfleet")], [], ["device", "device"]),
         ([WANTED], [b.record(b.second(tag="modelfleet"))], ["device"]),
