@@ -18,9 +18,6 @@ from . import _identity, _input, _records, _refusals
 from ._observed import VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 
-# Whether a new model opens the view of its VM where it can.
-_OPENS = False
-
 
 def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     """The wanted mounts of a VM, each with a transport.
@@ -36,7 +33,7 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
             *(mount for mount in decided if mount.transport != AUTO),
             *(record for record in records.values() if record.uuid not in listed),
         ]
-        view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, new, others))
+        view = any(other.in_view for other in others) or _can_open(vm, new, others)
         decided = [_with(mount, _records.VIEW if view and _fits(mount) else _records.DEVICE) for mount in decided]
     # What one says of the view holds for those that leave it open.
     said = {mount.persistence for mount in decided if mount.in_view and mount.persistence != AUTO}
