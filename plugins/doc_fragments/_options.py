@@ -73,8 +73,11 @@ options:
       - V(view) shows it in the view of the VM, one device for any number of models, which the guest mounts once at
         C(/models). O(mount_path) must be below that. A model that joins a view takes no port and needs nothing of the
         guest. Needs Linux 5.10 in the guest.
-      - V(auto) leaves what is mounted as it is. A new model joins the view of a VM that has one, where O(mount_path)
-        and O(tag) allow that, and gets a device of its own otherwise.
+      - V(auto) leaves what is mounted as it is. A new model gets the view of its VM, but a device of its own when
+        O(tag) is given, when O(mount_path) is not below C(/models), or when the VM has no view and cannot have one,
+        because it has models by device that the view would hide, because models of this run differ in O(guest) or
+        O(persistence), because the guest has files or file systems of its own at C(/models), or because its kernel is
+        too old. What is not known of the guest does not count. It is never a reason to refuse anything.
       - All models of a view have the same O(guest) and O(persistence), as they are mounted together.
       - A model that is mounted by one transport and asked for by the other is unmounted and mounted anew. All models of
         the VM below C(/models) change together, in one task.

@@ -207,16 +207,12 @@ class _Run:
         by_device: dict[str, list[_records.Record]] = {}
         for record in records:
             by_device.setdefault(record.device_uuid, []).append(record)
+        devices = []
         for device, several in by_device.items():
-            source = _sources.path(self._vm.uuid, device)
             binds = [_views.bound_at(self._vm.uuid, record.mount_path) for record in several if record.in_view]
-            _virtiofsd.wait_until_read_only(
-                source,
-                several[0].alias,
-                self._vm.name,
-                self._options.deadline,
-                [(bind, _views.in_daemon(bind)) for bind in binds],
-            )
+            below = [(bind, _views.in_daemon(bind)) for bind in binds]
+            devices.append(_virtiofsd.Awaited(_sources.path(self._vm.uuid, device), several[0].alias, below))
+        _virtiofsd.wait_until_read_only(devices, self._vm.name, self._options.deadline)
 
     # The guest
 

@@ -59,6 +59,8 @@ class Guest:
         self._name = name
         self._deadline = deadline
         self._agent = _guest_agent.Agent(name, ask, deadline)
+        # Seen while the run was planned, so that nobody makes them again.
+        self._directories: frozenset[str] = frozenset()
 
     # Looking
 
@@ -133,7 +135,9 @@ class Guest:
         self, paths: t.Sequence[str], empty: t.Sequence[str] = (), ends: t.Sequence[str] = ()
     ) -> _guest_places.Places:
         """What stands on the way to mount paths; see _guest_places.look."""
-        return _guest_places.look(self._agent, paths, empty, ends)
+        places = _guest_places.look(self._agent, paths, empty, ends)
+        self._directories |= places.directories
+        return places
 
     def links(self, paths: t.Sequence[str]) -> dict[str, bool]:
         """Whether links of ours stand at mount paths; see _guest_links.look."""
@@ -163,8 +167,9 @@ class Guest:
         Raises:
             ModelfleetError: C(guest_mount_failed), C(agent_unavailable), C(agent_restricted).
         """
-        paths = [path for _tag, path in wanted]
-        self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
+        paths = [path for _tag, path in wanted if path not in self._directories]
+        if paths:
+            self._agent.require(["mkdir", "-p", *paths], "guest_mount_failed", f"{', '.join(paths)} cannot be made")
         try:
             mounts = self._mount_together(wanted)
             missing = [(tag, path) for tag, path in wanted if not is_mounted(_mountinfo.visible(mounts, path), tag)]
@@ -260,13 +265,15 @@ class Guest:
 
     def _unmount_rest(self, mounted: t.Sequence[tuple[str, str]], done: _guest_agent.Done, force: bool) -> None:
         """Go on one by one after some could not be unmounted."""
-        gone: list[tuple[str, str]] = []
-        table = self.mounts() if len(mounted) > 1 else None
+        left = list(mounted)
+        if len(mounted) > 1:
+            table = self.mounts()
+            left = [(tag, path) for tag, path in mounted if is_mounted(_mountinfo.visible(table, path), tag)]
+        gone = [mount for mount in mounted if mount not in left]
         try:
-            for tag, path in mounted:
-                if table is not None:
-                    there = is_mounted(_mountinfo.visible(table, path), tag)
-                    done = self._agent.run(["umount", path]) if there else _guest_agent.Done(0, b"", b"")
+            for tag, path in left:
+                if len(mounted) > 1:
+                    done = self._agent.run(["umount", path])
                 if done.code != 0:
                     self._unmount_by_force(path, done, force)
                 gone.append((tag, path))
@@ -318,6 +325,7 @@ class Guest:
 
     def link(self, paths: t.Sequence[str]) -> list[str]:
         """Have links lead from mount paths to models of the view; see _guest_links.make."""
+        self._directories -= set(paths)
         return _guest_links.make(self._agent, paths)
 
     def unlink(self, paths: t.Sequence[str], directories: t.Sequence[str] = ()) -> list[str]:

@@ -26,6 +26,7 @@ class Places(t.NamedTuple):
 
     Attributes:
         systemd: whether systemd runs the guest.
+        directories: the paths asked for that are directories already.
         in_the_way: by mount path what is in its way, a path and what that is; nothing where all are directories, or
             are missing and can be made. A link of ours is in nobody's way.
         links: those paths at which links of ours stand.
@@ -33,6 +34,7 @@ class Places(t.NamedTuple):
     """
 
     systemd: bool
+    directories: frozenset[str]
     in_the_way: dict[str, tuple[str, str]]
     links: frozenset[str] = frozenset()
     filled: frozenset[str] = frozenset()
@@ -66,11 +68,13 @@ def look(
     for path in empty:
         if path in modes and path not in in_the_way and _first_file(agent, path):
             in_the_way[path] = (path, "not empty")
+    directories = frozenset(path for path in paths if stat.S_ISDIR(modes.get(path, 0)))
     return Places(
         stat.S_ISDIR(modes.get(_SYSTEMD, 0)),
+        directories,
         in_the_way,
         frozenset(path for path in linked if links[path]),
-        _filled(agent, [path for path in ends if stat.S_ISDIR(modes.get(path, 0))]),
+        _filled(agent, sorted(directories.intersection(ends))),
     )
 
 

@@ -107,8 +107,9 @@ def plan_vm(
     staying = [*records(None), *begun, *kept]
     tags = {record.alias: "" for record, _origin in going if record not in kept}
     if terms.present:
-        # A device that a mount has no more takes its tag with it.
-        tags.update({alias: "" for mount in wanted for alias in _aliases(vm, mount)})
+        # A device that a mount shall not have any more takes its tag with it.
+        devices = {device.alias for domain in (vm.live, vm.persistent) if domain for device in domain.devices}
+        tags.update(dict.fromkeys(_aliases(vm, wanted) & devices, ""))
         tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
     others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)
@@ -126,7 +127,7 @@ def plan_vm(
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
     unasked += [_carry_on(host, vm, record, others, terms, closes) for record in begun]
     if strays_go(wanted, terms):
-        coming = {alias for mount in wanted for alias in _aliases(vm, mount)} if terms.present else set()
+        coming = _aliases(vm, wanted) if terms.present else set()
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
 
@@ -165,10 +166,13 @@ def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
     return terms.purge or (not terms.present and any(mount.means_all() for mount in wanted))
 
 
-def _aliases(vm: VmView, wanted: Wanted) -> set[str]:
-    """The aliases of the devices that may bring a wanted mount, or may have brought it."""
-    before = vm.records.get(wanted.uuid(vm.uuid))
-    return {*wanted.device_aliases(vm.uuid), *(before.aliases if before else ())}
+def _aliases(vm: VmView, wanted: t.Iterable[Wanted]) -> set[str]:
+    """The aliases of the devices that may bring wanted mounts, or may have brought them."""
+    records, found = vm.records, set()
+    for mount in wanted:
+        before = records.get(mount.uuid(vm.uuid))
+        found.update(mount.device_aliases(vm.uuid), before.aliases if before else ())
+    return found
 
 
 def _by_path(vm: VmView) -> list[_records.Record]:
@@ -332,7 +336,7 @@ def _set_up(
     force: bool,
 ) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
-    left_unit = before is not None and vm.live is not None and _unit_goes(vm, before, after)
+    left_unit = vm.live is not None and _unit_goes(vm, before, after)
     if found.right and not left_unit:
         return [] if recorded else [Step(SETTLE, after)]
     old = before or after
@@ -384,10 +388,12 @@ def _model(record: _records.Record) -> tuple[str, ...]:
     return record.model_uuid, record.model_version, record.model_center_uuid, record.model_path
 
 
-def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
+def _unit_goes(vm: VmView, before: t.Optional[_records.Record], after: _records.Record) -> bool:
     """Whether the guest keeps a unit of ours for a mount that shall have none any more."""
-    had = before.persistence == SYSTEMD and keeps_unit(vm, before)
-    return had and after.persistence != SYSTEMD
+    if before is None:
+        # One of an earlier time at which it had this transport, left by a change that was cut short.
+        return after.persistence == NOT_PERSISTENT and keeps_unit(vm, after)
+    return before.persistence == SYSTEMD and keeps_unit(vm, before) and after.persistence != SYSTEMD
 
 
 def _absent(

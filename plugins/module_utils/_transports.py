@@ -18,10 +18,6 @@ from . import _identity, _input, _records, _refusals
 from ._observed import VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 
-# Whether a new model opens the view of its VM where it can.
-_OPENS = False
-
-
 Mounts = t.Sequence[t.Union[Wanted, _records.Record]]
 
 
@@ -30,18 +26,19 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
 
     What has not been looked at in the guest does not speak against a view.
     """
-    decided = [_as_mounted(mount, vm) for mount in mounts]
+    records = vm.records
+    decided = [_as_mounted(mount, records, vm.uuid) for mount in mounts]
     new = [mount for mount in decided if mount.transport == AUTO]
     if new:
         listed = {mount.uuid(vm.uuid) for mount in decided}
         others: Mounts = [
             *(mount for mount in decided if mount.transport != AUTO),
-            *(record for record in vm.records.values() if record.uuid not in listed),
+            *(record for record in records.values() if record.uuid not in listed),
         ]
         inside = _inside(vm, new, others)
         paths = {mount.mount_path for mount in inside}
         beside = [*others, *(mount for mount in new if mount.mount_path not in paths)]
-        view = any(other.in_view for other in others) or (_OPENS and _can_open(vm, inside, beside))
+        view = any(other.in_view for other in others) or _can_open(vm, inside, beside)
         decided = [
             _with(mount, _records.VIEW if view and mount.mount_path in paths else _records.DEVICE) for mount in decided
         ]
@@ -52,8 +49,8 @@ def chosen(mounts: t.Sequence[Wanted], vm: VmView) -> list[Wanted]:
     return [dataclasses.replace(mount, persistence=min(said)) if mount.in_view else mount for mount in decided]
 
 
-def _as_mounted(mount: Wanted, vm: VmView) -> Wanted:
-    before = vm.records.get(mount.uuid(vm.uuid)) if mount.transport == AUTO else None
+def _as_mounted(mount: Wanted, records: t.Mapping[str, _records.Record], vm: str) -> Wanted:
+    before = records.get(mount.uuid(vm)) if mount.transport == AUTO else None
     return _with(mount, before.transport) if before else mount
 
 

@@ -111,43 +111,47 @@ def _mount_name_space(pid: str) -> str:
         return ""
 
 
-def wait_until_read_only(
-    source: str, alias: str, vm: str, deadline: float, below: t.Sequence[tuple[str, str]] = ()
-) -> None:
-    """Wait until the daemon of a device shows its source read-only in its own mount table.
+class Awaited(t.NamedTuple):
+    """A device whose daemon must show something.
 
-    The daemon needs a moment after the attach to set up its sandbox.
-
-    Args:
-        below: what must be shown as well of what is mounted below the source: mount points, on the host and in the
+    Attributes:
+        below: what it must show as well of what is mounted below its source: mount points, on the host and in the
             table of the daemon.
+    """
+
+    source: str
+    alias: str
+    below: t.Sequence[tuple[str, str]] = ()
+
+
+def wait_until_read_only(devices: t.Iterable[Awaited], vm: str, deadline: float) -> None:
+    """Wait until the daemons of devices show their sources read-only in their own mount tables.
+
+    A daemon needs a moment after the attach to set up its sandbox.
 
     Raises:
-        ModelfleetError: C(not_read_only) when it does not, or is dead, at the deadline.
+        ModelfleetError: C(not_read_only) when one does not, or is dead, at the deadline.
     """
+    # The table of a host with many VMs is long, so that it is read once for all.
     mounts = {mount.mount_point: mount for mount in _mountinfo.read()}
     end = time.monotonic() + deadline
-    while not _shows_all(serving(_pids(alias)).get(source), mounts, source, below):
-        if time.monotonic() > end:
-            raise ModelfleetError(
-                "not_read_only",
-                f"VM {vm}: the virtiofsd of {source} is not running, or does not show it read-only",
-                vm=vm,
-                source=source,
-            )
-        time.sleep(0.02)
+    for device in devices:
+        while not _shows_all(serving(_pids(device.alias)).get(device.source), mounts, device):
+            if time.monotonic() > end:
+                raise ModelfleetError(
+                    "not_read_only",
+                    f"VM {vm}: the virtiofsd of {device.source} is not running, or does not show it read-only",
+                    vm=vm,
+                    source=device.source,
+                )
+            time.sleep(0.02)
 
 
-def _shows_all(
-    daemon: t.Optional[Daemon],
-    mounts: t.Mapping[str, _mountinfo.Mount],
-    source: str,
-    below: t.Sequence[tuple[str, str]],
-) -> bool:
+def _shows_all(daemon: t.Optional[Daemon], mounts: t.Mapping[str, _mountinfo.Mount], device: Awaited) -> bool:
     return (
         daemon is not None
-        and shows(mounts.get(source), daemon)
-        and all(path in mounts and mounts[path].shows == daemon.below.get(seen) for path, seen in below)
+        and shows(mounts.get(device.source), daemon)
+        and all(path in mounts and mounts[path].shows == daemon.below.get(seen) for path, seen in device.below)
     )
 
 

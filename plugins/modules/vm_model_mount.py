@@ -12,8 +12,9 @@ short_description: Mount AI models into running VMs over virtiofs
 version_added: 0.1.0
 description:
   - Makes models of a model center visible in VMs, read-only, at a path, without a restart and without copying them.
-  - A source that is born read-only is bound on the KVM host, attached to the VM as a virtiofs device in its live and
-    persistent XML, and mounted in the guest through the QEMU guest agent. A record is kept in the domain's metadata.
+  - A model is bound on the KVM host, born read-only, in the view of the VM. The view is one virtiofs device for all its
+    models, in the live and persistent XML, and is mounted in the guest through the QEMU guest agent. O(transport) says
+    when a model has a device of its own instead. A record is kept in the domain's metadata.
   - Every layer is looked at before anything is done, and only what is not right is touched.
   - When a step fails, the steps done before it in that VM are undone.
 author:

@@ -35,7 +35,7 @@ options:
   ports:
     description:
       - Number of models that each VM shall have room for, from 0 to 28. PCIe root ports that are free and those that
-        have a model count.
+        have a model count. All models in the view of a VM count as one, as they share its device.
       - Only the machine types C(q35) and C(virt) need root ports. Other machine types plug without, and are given none.
     type: int
     default: 8

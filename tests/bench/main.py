@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     today = time.strftime("%Y-%m-%d", time.gmtime())
     about = f"Measured on {today}, {len(MODELS)} models in each VM, medians of {options.rounds} rounds (loop: 1)."
-    parts = [about, facts, table.full(measures), table.ratios(measures), table.goals(measures)]
+    parts = [about, facts, table.full(table.medians(measures)), table.ratios(measures), table.goals(measures)]
     parts += ["### Many models in one VM", many.table(costs)] if costs else []
     text = "\n\n".join(filter(None, parts))
     print(f"\n{text}")
     if options.profile:
-        print("\n\n".join(filter(None, map(table.profile, measures))))
+        print("\n\n".join(filter(None, map(table.profile, table.medians(measures)))))
     elif options.save:
         save(_DOCUMENT, text)
     return 0
@@ -105,7 +105,7 @@ def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:
                 if name != "loop" or (turn == 0 and count in (options.loop_vms or options.vms)):
                     measures += WAYS[name](stage).phases(vms)
     say("done")
-    return table.medians(measures)
+    return measures
 
 
 def save(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,25 @@ def test_every_measure_is_a_line_and_phases_stand_together() -> None:
 
 def test_ratio_to_the_limit_is_of_the_time_on_the_host_and_to_the_loop_of_all_of_it() -> None:
     measures = [_measure(way, 10, FIRST, seconds) for way, seconds in (("collection", 3), ("bare program", 2))]
-    measures.append(_measure("loop", 10, FIRST, 39))
-    assert table.ratios(measures).splitlines()[2].split()[-6:] == ["1.50", "|", "1.50", "|", "10.0", "|"]
+    measures += [_measure("loop", 10, FIRST, 39), _measure("collection, view", 10, FIRST, 1)]
+    row = [cell.strip() for cell in table.ratios(measures).splitlines()[2].split("|")]
+    assert row[3:-1] == ["1.50", "1.50", "10.0", "0.50", "0.33"]
+
+
+def test_a_ratio_is_of_the_rounds_that_were_beside_one_another() -> None:
+    rounds = [("collection", 2), ("bare program", 1), ("collection", 20), ("bare program", 20), ("collection", 30)]
+    measures = [_measure(way, 10, FIRST, seconds) for way, seconds in (*rounds, ("bare program", 20))]
+    assert "First converge of 10 VMs: 1.50 times" in table.goals(measures)
+    disturbed = [dataclasses.replace(measures[0], others=0.5), *measures[1:]]
+    assert "First converge of 10 VMs: 1.25 times" in table.goals(disturbed)
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(2, "met"), (2.1, "not met")])
+def test_goals_of_views(seconds: float, verdict: str) -> None:
+    measures = [_measure("collection, view", 10, FIRST, seconds), _measure("collection", 10, FIRST, 4)]
+    assert f"by views: {seconds / 4:.2f} times the devices' time on the host (goal: at most 0.5, {verdict})" in (
+        table.goals(measures)
+    )
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(2.6, "met"), (2.7, "not met")])

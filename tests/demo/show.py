@@ -96,7 +96,7 @@ def _show(lab: Lab, kind: str) -> None:
     _playbook(lab, "mount")
     _compare(host, guest)
     _title("Root in the virtual machine tries to write")
-    done = _in_guest(guest, f"mount -o remount,rw /models/{MODEL}; rm /models/{MODEL}/{FILE}", check=False)
+    done = _in_guest(guest, f"mount -o remount,rw /models; rm /models/{MODEL}/{FILE}", check=False)
     _claim(done.returncode != 0, "refused by the host, whatever the guest does with its own mount")
 
     _title("The same again: that somebody tampered with the mount is found and put right")

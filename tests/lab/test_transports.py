@@ -146,6 +146,59 @@ def test_vm_that_is_shut_off(prepared: dict[str, Host], fleet: Fleet, guests: Gu
     all_right(stopped, OTHER[old])
 
 
+AUTO = pytest.mark.parametrize("old", ["auto"])
+
+
+def transports(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """What `auto` came to for each model on both hosts."""
+    return [[mount["transport"] for mount in result["mounts"]] for result in results.values()]
+
+
+@AUTO
+@pytest.mark.usefixtures("old")
+def test_new_models_are_in_the_view(fleet: Fleet) -> None:
+    assert transports(run(fleet, "auto", check=True)) == transports(run(fleet, "auto")) == [["view"] * 2] * 2
+    all_right(fleet, "view")
+    assert actions(run(fleet, "auto")) == NOTHING
+    elsewhere = {"vm": fleet.vm, "model": EMBED, "state": "absent"}
+    fleet.ansible.module("vm_model_mount", elsewhere)
+    assert transports(fleet.mount(EMBED, mount_path="/srv/elsewhere")) == [["device"]] * 2
+    for guest in fleet.guests.values():
+        assert guest_checksum(guest, "/srv/elsewhere/model.safetensors") == checksum(FILES[EMBED])
+    for model in FILES:
+        fleet.unmount(model)
+    assert fleet.leftovers() == {}
+
+
+@AUTO
+@pytest.mark.usefixtures("old")
+@pytest.mark.parametrize("why", ["files", "a file system", "a tag"])
+def test_new_models_get_devices_where_there_can_be_no_view(fleet: Fleet, why: str) -> None:
+    prepare = {"files": "mkdir -p /models && echo x > /models/notes", "a file system": "mkdir -p /models/data"}
+    undo = {"files": "rm /models/notes", "a file system": "umount /models/data"}
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", prepare.get(why, "true")])
+        if why == "a file system":
+            guest.run(["mount", "-t", "tmpfs", "data", "/models/data"])
+    options = {"tag": "mine"} if why == "a tag" else {}
+    mounts = [fleet.entry(NANO, **options), fleet.entry(EMBED)]
+    for check in (True, False):
+        results = fleet.ansible.module("vm_model_mount", {"mounts": mounts}, check=check)
+        assert transports(results) == [["device"] * 2] * 2
+    all_right(fleet, "device")
+    assert actions(fleet.ansible.module("vm_model_mount", {"mounts": mounts})) == NOTHING
+    # What stands in the way is told to those who ask for a view by name.
+    if why != "a tag":
+        codes = {"files": "mount_path_unusable", "a file system": "mount_path_in_use"}
+        for result in run(fleet, "view", ok=False).values():
+            assert (result["error_code"], result["changed"]) == (codes[why], False)
+    for model in FILES:
+        fleet.unmount(model)
+    assert fleet.leftovers() == {}
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", undo.get(why, "true")])
+
+
 # Runs that are killed
 
 

@@ -242,10 +242,11 @@ class World:
     def active(self):
         return True
 
-    def verify(self, source, alias, vm, deadline, below):
+    def verify(self, devices, vm, deadline):
         self._effect("verify")
-        assert source in self.state.binds
-        assert all(path in self.state.binds for path, _seen in below)
+        for device in devices:
+            assert device.source in self.state.binds
+            assert all(path in self.state.binds for path, _seen in device.below)
 
     def install(self, monkeypatch, virtiofsd_read_only: bool = False) -> World:
         """Stand in for the host's files and daemons."""

@@ -31,7 +31,7 @@ PLANS = {
         [b.wanted(), b.second()],
         [
             *("write_records", "bind", "bind", "attach live persistent", "attach live persistent"),
-            *("verify", "verify", f"mount {PATH} /srv/ai/ocr", "write_records"),
+            *("verify", f"mount {PATH} /srv/ai/ocr", "write_records"),
         ],
     ),
     "set up to last": (

@@ -111,7 +111,6 @@ PLANS = {
             *(("bind_source", effect) for effect in (f"bind {GUARD}", f"bind {OCR}")),
             *[("attach", "attach live persistent")] * 2,
             ("verify_read_only", "verify"),
-            ("verify_read_only", "verify"),
             ("mount_in_guest", f"mount {PATH} {OTHER_PATH}"),
             ("settle_record", "write_records"),
             *(("unbind_source", f"unbind {model} lazily") for model in (OCR, GUARD)),

@@ -113,6 +113,17 @@ def test_a_model_is_mounted_below_a_path_that_is_made():
     assert agent.commands[-1] == MOUNT
 
 
+def test_a_directory_that_was_seen_is_not_made_again():
+    agent = Agent(stat=(1, "41ed /srv/ai/guard\n", "No such file"))
+    one = guest(agent)
+    one.places(["/srv/ai/guard", "/srv/ai/ocr"])
+    one.mount([("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert [command for command in agent.commands if command[0] == "mkdir"] == [["mkdir", "-p", "/srv/ai/ocr"]]
+    agent.commands.clear()
+    one.mount([("guard-tag", "/srv/ai/guard")])
+    assert agent.commands == [MOUNT]
+
+
 @pytest.mark.parametrize("said", ["mount: wrong fs type, bad option", "mount: Invalid argument"])
 def test_a_tag_that_the_guest_does_not_know_yet_is_tried_again(said):
     agent = Agent(mount=[(32, said), (32, said), (0, "")])
@@ -192,6 +203,20 @@ def test_of_several_mounts_all_are_made_or_none():
     assert (problem.code, problem.details["guest_exit_code"]) == ("guest_mount_failed", 32)
     assert agent.commands[0] == ["mkdir", "-p", "/srv/ai/guard", "/srv/ai/ocr"]
     assert agent.commands[-1] == ["umount", "/srv/ai/guard"]
+
+
+def test_what_went_beside_one_that_is_in_use_comes_back():
+    """One command unmounts all that it can, in whichever order they stand."""
+    agent = Agent(ROOT + OURS + ours("ocr-tag", "/srv/ai/ocr"))
+
+    def umount(command, _stdin):
+        agent.files[TABLE] = agent.files[TABLE].replace(ours("ocr-tag", "/srv/ai/ocr").encode(), b"")
+        return (32, "umount: /srv/ai/guard: target is busy.")
+
+    agent.results["umount"] = umount
+    problem = failure(guest(agent).unmount, [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")])
+    assert problem.code == "mount_busy"
+    assert ["mount", "-t", "virtiofs", "-o", "ro,nosuid,nodev", "ocr-tag", "/srv/ai/ocr"] in agent.commands
 
 
 def test_of_several_unmounts_all_are_done_or_none():

@@ -27,7 +27,8 @@ def test_one_command_asks_for_all_that_paths_lie_in():
 
 
 def test_directories_and_what_is_missing_are_in_nobodys_way():
-    assert guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH])[:2] == (False, {})
+    places = guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH, "/srv/new"])
+    assert places == (False, {PATH}, {}, set(), set())
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,6 @@ COVER = b.in_guest(R, fstype="tmpfs", source="cover")
 DATA = COVER._replace(mount_point="/models/data")
 
 
-@pytest.fixture(autouse=True)
-def opens(monkeypatch):
-    """Views are opened for new models."""
-    monkeypatch.setattr(_transports, "_OPENS", True)
-
-
 def changed(mount, **changes):
     return dataclasses.replace(mount, **changes)
 
@@ -246,7 +240,6 @@ OTHER = st.builds(
 )
 @examples(200)
 def test_what_devices_can_do_auto_can_do(first, second, seen, kept):
-    _transports._OPENS = True
     vm = b.running(*kept, **SEEN[seen][0])
     # Two entries for a path inside one another are refused before anybody looks.
     if first.mount_path == "/models" and second.mount_path.startswith("/models/"):

@@ -62,7 +62,7 @@ def on_host(monkeypatch):
 
 def wait(bind=BIND):
     below = [(bind.mount_point, _views.in_daemon(bind.mount_point))]
-    _virtiofsd.wait_until_read_only(_views.source(b.VM), R.alias, "render-4", 0.05, below)
+    _virtiofsd.wait_until_read_only([_virtiofsd.Awaited(_views.source(b.VM), R.alias, below)], "render-4", 0.05)
 
 
 def test_a_daemon_that_shows_the_view_and_the_model_is_ready(on_host):
