@@ -63,7 +63,7 @@ def make(agent: _guest_agent.Agent, paths: t.Sequence[str]) -> list[str]:
             agent.require(["mkdir", "-p", "--", *parents], "guest_mount_failed", f"{', '.join(parents)} cannot be made")
         for parent, several in sorted(by_parent.items()):
             # Into a directory, under the same names: what stands there already is an error, and is not gone into.
-            command = ["ln", "-s", "--", *map(_identity.seen_at, several), f"{parent}/"]
+            command = ["ln", "-s", "--", *map(_identity.seen_at, several), posixpath.join(parent, "")]
             agent.require(command, "mount_path_unusable", f"no link can be made at {', '.join(several)}")
     except ModelfleetError:
         with contextlib.suppress(ModelfleetError):

@@ -162,7 +162,7 @@ def test_new_models_are_in_the_view(fleet: Fleet) -> None:
     assert actions(run(fleet, "auto")) == NOTHING
     elsewhere = {"vm": fleet.vm, "model": EMBED, "state": "absent"}
     fleet.ansible.module("vm_model_mount", elsewhere)
-    assert transports(fleet.mount(EMBED, mount_path="/srv/elsewhere")) == [["device"]] * 2
+    assert transports(fleet.mount(EMBED, mount_path="/srv/elsewhere")) == [["view"]] * 2
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/srv/elsewhere/model.safetensors") == checksum(FILES[EMBED])
     for model in FILES:

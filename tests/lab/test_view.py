@@ -203,7 +203,7 @@ def test_guest_that_mounts_the_view_by_itself(fleet: Fleet) -> None:
 
 def test_what_does_not_go_together(fleet: Fleet) -> None:
     fleet.refuse(
-        ("invalid_input", {"mount_path": "/srv/elsewhere"}),
+        ("invalid_input", {"mount_path": "/models"}),
         ("invalid_input", {"mount_path": "/models/.m"}),
         ("invalid_input", {"tag": "mine"}),
     )
@@ -220,7 +220,7 @@ def test_what_does_not_go_together(fleet: Fleet) -> None:
         assert [result.get("error_code") for result in results] == expected
         assert not any(result["changed"] for result in results)
     # Elsewhere a device of its own goes well beside the view.
-    fleet.mount(EMBED, transport="auto", mount_path="/srv/elsewhere")
+    fleet.mount(EMBED, transport="device", mount_path="/srv/elsewhere")
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/srv/elsewhere/model.safetensors") == checksum(FILES[EMBED])
     fleet.unmount(EMBED)
