@@ -188,7 +188,7 @@ def running(*records: _records.Record, **changes: t.Any) -> VmView:
 
 def shut_off(*records: _records.Record, **changes: t.Any) -> VmView:
     """A VM that is shut off, with some records."""
-    found = running(*records, state="shutoff", live=None, live_records=(), guest=None)
+    found = running(*records, state="shutoff", live=None, live_records=(), guest=None, links={})
     return dataclasses.replace(found, **changes)
 
 
