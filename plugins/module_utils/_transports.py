@@ -66,16 +66,23 @@ def _inside(vm: VmView, new: t.Sequence[Wanted], others: Mounts) -> list[Wanted]
     """
     fitting = [mount for mount in new if not mount.tag and _input.can_be_in_view(mount.mount_path)]
     inside = [mount for mount in fitting if _input.is_below_view(mount.mount_path)]
+    below = {mount.mount_path for mount in inside}
     members = [*(other for other in others if other.in_view), *inside]
     guests, said = {mount.guest for mount in members}, _said(members)
-    usable = _refusals.unfit_for_view(vm, _identity.VIEW_PATH) is None
+    rest = (mount for mount in new if mount.mount_path not in below)
+    possible = _goes_with(vm, [*(other for other in others if not other.in_view), *rest])
+    unfit = _refusals.unfit_for_view(vm, _identity.VIEW_PATH)
+    # No link lies in another, nor in one that goes.
+    paths = {record.mount_path for record in vm.records.values() if record.in_view}
+    above = {part for path in paths for part in _parts(path)}
     for mount in fitting:
         agrees = guests <= {mount.guest} and len(said | _said([mount])) < 2
-        if mount in inside or not agrees or not (usable or mount.guest != AGENT) or not _can_be_linked(vm, mount):
-            continue
-        inside.append(mount)
-        guests.add(mount.guest)
-        said |= _said([mount])
+        nested = mount.mount_path in above or paths.intersection(_parts(mount.mount_path))
+        usable = possible and not nested and (mount.guest != AGENT or unfit is None)
+        if mount.mount_path not in below and agrees and usable and _can_be_linked(vm, mount):
+            inside.append(mount)
+            guests.add(mount.guest)
+            said |= _said([mount])
     return inside
 
 
@@ -84,11 +91,14 @@ def _said(mounts: Mounts) -> set[str]:
     return {mount.persistence for mount in mounts} - {"", AUTO}
 
 
+def _parts(path: str) -> list[str]:
+    """A path and all that it lies in."""
+    parts = path.split("/")
+    return ["/".join(parts[:length]) for length in range(2, len(parts) + 1)]
+
+
 def _can_be_linked(vm: VmView, mount: Wanted) -> bool:
-    """Whether a model of the view can be seen at a path elsewhere."""
-    in_view = (record.mount_path for record in vm.records.values() if record.in_view)
-    if any(_input.overlaps(path, mount.mount_path) for path in in_view):
-        return False
+    """Whether the guest can have the link by which a model of the view is seen elsewhere."""
     return mount.guest != AGENT or _refusals.unfit_for_link(vm, mount.mount_path) is None
 
 
@@ -101,9 +111,7 @@ def _can_open(vm: VmView, inside: t.Sequence[Wanted], beside: Mounts) -> bool:
     guests, said = {mount.guest for mount in inside}, _said(inside)
     if len(guests) != 1 or len(said) > 1:
         return False
-    if any(_input.overlaps(other.mount_path, _identity.VIEW_PATH) for other in beside):
-        return False
-    if _tag_taken(vm) or any(other.tag == _identity.VIEW_TAG for other in beside):
+    if not _goes_with(vm, beside):
         return False
     if AGENT not in guests:
         return True
@@ -112,6 +120,10 @@ def _can_open(vm: VmView, inside: t.Sequence[Wanted], beside: Mounts) -> bool:
     return _refusals.unfit_for_view(vm, _identity.VIEW_PATH) is None
 
 
-def _tag_taken(vm: VmView) -> bool:
+def _goes_with(vm: VmView, beside: Mounts) -> bool:
+    """Whether a view would neither hide what a VM has and gets by devices, nor have its tag taken by that."""
+    if any(_input.overlaps(other.mount_path, _identity.VIEW_PATH) for other in beside):
+        return False
     alias = _identity.alias(_identity.view_uuid(vm.uuid))
-    return any(domain.tag_taken(_identity.VIEW_TAG, alias) for domain in (vm.live, vm.persistent) if domain)
+    taken = any(domain.tag_taken(_identity.VIEW_TAG, alias) for domain in (vm.live, vm.persistent) if domain)
+    return not taken and not any(other.tag == _identity.VIEW_TAG for other in beside)
