@@ -14,20 +14,28 @@ import datetime
 import functools
 import typing as t
 
-from . import _binder, _devices, _domain, _guest, _records, _sources, _steps, _views, _virtiofsd
+from . import _binder, _devices, _domain, _guest, _records, _revoke, _sources, _steps, _views, _virtiofsd
 from ._binder import Options, Undo
 from ._errors import ModelfleetError, internal
 from ._observed import HostView, VmView
+from ._wanted import AGENT
 
 # libvirt 11.0.0 (NEWS): <readonly/> for virtiofs.
 _READONLY_SINCE = 11_000_000
 
 
 class Done(t.NamedTuple):
-    """The VM's records after the steps, by UUID, and the failure of the step that ended them early."""
+    """What came of the steps.
+
+    Attributes:
+        records: the VM's records afterwards, by UUID.
+        failure: of the step that ended them early.
+        replugged: the UUIDs of mounts for which the device of the view was plugged again, to revoke what they had.
+    """
 
     records: dict[str, _records.Record]
     failure: t.Optional[ModelfleetError] = None
+    replugged: frozenset[str] = frozenset()
 
 
 def apply(
@@ -42,7 +50,7 @@ def apply(
 
     The details of a failure say what was C(undone). Where the guest does not let go of a device nothing is undone: the
     record says C(unmounting), and the next run carries on. The same holds once sources are being unbound, when all
-    that remains is to take away.
+    that remains is to take away, and once a model is being revoked.
     """
     run = _Run(host, vm, view, guest, options)
     for batch in batches:
@@ -54,7 +62,7 @@ def apply(
                 problem.details.update(run.undo())
             problem.details["failed_step"] = batch.action
             return Done(run.records, problem)
-    return Done(run.records)
+    return Done(run.records, replugged=run.replugged)
 
 
 class _Run:
@@ -67,6 +75,7 @@ class _Run:
         self._guest = guest
         self._options = options
         self.records = view.records
+        self.replugged: frozenset[str] = frozenset()
         self._undo: list[tuple[str, Undo]] = []
         self._binder = _binder.Binder(host, vm, view, guest, options, self._undo)
         self._effects: dict[str, t.Callable[[tuple[_records.Record, ...]], None]] = {
@@ -86,6 +95,7 @@ class _Run:
             _steps.LINK: self._link,
             _steps.WRITE_UNIT: self._write_units,
             _steps.RELEASE: self._binder.release,
+            _steps.REVOKE: self._revoke,
             _steps.RETIRE: self._retire,
             _steps.SETTLE: self._settle,
             _steps.DETACH_STRAY: self._detach_strays,
@@ -160,6 +170,34 @@ class _Run:
     def _retire(self, records: tuple[_records.Record, ...]) -> None:
         self._commit()
         self._binder.retire(records)
+
+    # What a guest may not read any more
+
+    def _revoke(self, records: tuple[_records.Record, ...]) -> None:
+        """See to it that the host serves nothing more of what was released, by another virtiofsd if it must be."""
+        served = [record for record in records if self._binder.is_served(record)]
+        if not served:
+            return
+        if not self._options.force:
+            raise self._binder.busy(served[0])
+        self._commit()
+        staying = [kept for kept in self.records.values() if kept.in_view and kept.intent != _records.UNMOUNTING]
+        settled = tuple(kept for kept in staying if kept.intent == _records.SETTLED)
+        # Whoever comes after a run that ends here finds that they are to be mounted again.
+        self._store({**self.records, **{kept.uuid: self._intended(kept) for kept in settled}})
+        asked = served[0].guest == AGENT and self._view.guest is not None
+        bound = [kept for kept in staying if _views.is_bound(_views.bound_at(self._vm.uuid, kept.mount_path))]
+
+        def plug() -> None:
+            self._plug(served[0], live=True, persistent=False)
+            self._verify(tuple(bound))
+
+        guest = self._guest if asked else None
+        if _revoke.plug_view_again(self._vm, guest, served[0], plug, self._options.deadline):
+            self._store({**self.records, **{kept.uuid: self._stamped(kept) for kept in settled}})
+        else:
+            self._guest.warnings.append(f"VM {self._vm}: the guest does not answer; run again to mount its view in it")
+        self.replugged = frozenset(record.uuid for record in served)
 
     # The devices
 

@@ -15,7 +15,7 @@ import functools
 import time
 import typing as t
 
-from . import _domain, _guest, _guest_users, _mountinfo, _opener, _records, _sources, _steps, _views
+from . import _domain, _guest, _guest_users, _held, _mountinfo, _opener, _records, _sources, _steps, _views
 from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView, source_error
 from ._wanted import AGENT
@@ -183,10 +183,25 @@ class Binder:
             tree = _sources.keep(going, self._options.deadline, self._options.openers.look)
             self._undo.append((_steps.RELEASE, functools.partial(self._bind_again, record, going, tree)))
         for bind in _views.left_over(vm, record.uuid, path):
-            if self._options.force:
-                _views.unbind(bind, lazy=True)
-            else:
+            if not self._options.force:
                 self._unbind_idle(record, bind)
+            elif not (record.strict and self._lets_go(record, bind)):
+                _views.unbind(bind, lazy=True)
+
+    def _lets_go(self, record: _records.Record, bind: str) -> bool:
+        """Whether a model could be unbound so that nobody has anything of it, which spares the others in the view."""
+        try:
+            self._unbind_idle(record, bind)
+        except ModelfleetError:
+            # It is in use, or the guest is of no help; in the end the model is taken from it.
+            return False
+        return True
+
+    def is_served(self, record: _records.Record) -> bool:
+        """Whether the virtiofsd of the view may still have something of what is not bound for a mount any more."""
+        vm = self._vm.uuid
+        gone = _views.of_mount(_views.bind_path(vm, record.uuid, 0))
+        return _held.is_served(_views.source(vm), gone, _views.bound_at(vm, record.mount_path))
 
     def _bind_again(self, record: _records.Record, bind: str, tree: int) -> None:
         vm, path = self._vm.uuid, record.mount_path
@@ -205,23 +220,28 @@ class Binder:
         asked = record.guest == AGENT and _guest.is_mounted(view, record.tag)
         now = time.monotonic()
         usual, last = now + _LETS_GO_WITHIN, now + min(self._options.deadline, _AT_THE_LATEST if asked else 0.0)
-        while not _views.unbind(bind):
+        if _views.unbind(bind):
+            return
+        while True:
+            if asked:
+                self._guest.let_go(record.device_path, _views.in_guest(bind))
+            if _views.unbind(bind):
+                return
             if time.monotonic() > usual:
                 users = self._guest.users(_views.in_guest(bind)) if asked else []
                 if users or time.monotonic() > last:
-                    raise self._busy(record, users)
-            if asked:
-                self._guest.let_go(record.device_path, _views.in_guest(bind))
+                    raise self.busy(record, users)
             time.sleep(_POLL)
 
-    def _busy(self, record: _records.Record, users: list[_guest_users.Process]) -> ModelfleetError:
+    def busy(self, record: _records.Record, users: t.Sequence[_guest_users.Process] = ()) -> ModelfleetError:
+        """The error for a model that cannot be taken out of the view as somebody has something of it."""
         by = f"process {_guest_users.shown(users)}" if users else "no process that could be found"
         return ModelfleetError(
             "mount_busy",
             f"VM {self._vm}: {record.mount_path}, used by {by}, cannot be taken out of the view",
             vm=self._vm.name,
             mount_path=record.mount_path,
-            guest_processes=users,
+            guest_processes=list(users),
         )
 
     def retire(self, records: tuple[_records.Record, ...]) -> None:

@@ -50,6 +50,7 @@ class Request:
         vms: names of VMs that are meant beside those that the wanted mounts name.
         planned: model centers that an earlier task of the same play would make, by name.
         deadline: seconds that any single wait may take.
+        read_ahead_kb: see C(_guest.Guest).
     """
 
     wanted: list[_wanted.Wanted]
@@ -58,17 +59,28 @@ class Request:
     vms: list[str]
     planned: dict[str, Center]
     deadline: float
+    read_ahead_kb: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one mount; `plan.error` says why nothing was done, `error` why it failed."""
+    """What became of one mount.
+
+    Attributes:
+        plan: its `error` says why nothing was done.
+        error: why it failed.
+        replugged: whether the device of the view was plugged again to revoke what the mount had; None where that was
+            not asked for, or not tried.
+        warnings: what is not as it should be in its VM, and no reason to fail.
+    """
 
     plan: _steps.MountPlan
     record: t.Optional[_records.Record]
     changed: bool
     error: t.Optional[ModelfleetError]
     vm_state: str = ""
+    replugged: t.Optional[bool] = None
+    warnings: tuple[str, ...] = ()
 
 
 def converge(host: _domain.Host, request: Request) -> list[Outcome]:
@@ -162,7 +174,8 @@ class _Run:
 
     def _one_vm(self, looked: Looked, vm: _domain.Vm, view: _observed.VmView) -> dict[int, list[Outcome]]:
         """Plan and apply all mounts of one VM, as one transaction."""
-        guest = _guest.Guest(vm.name, functools.partial(self._agents.ask, vm), self._request.deadline)
+        ask = functools.partial(self._agents.ask, vm)
+        guest = _guest.Guest(vm.name, ask, self._request.deadline, self._request.read_ahead_kb)
         seen, plans, failure = self._planned(looked.result, view, guest)
         # A failure may be the half of another run's work, so it counts only once that run cannot be at work.
         if self._request.terms.check_mode or (failure is None and not _due(plans)):
@@ -177,7 +190,7 @@ class _Run:
             done = _apply.Done(seen.records, failure)
             if failure is None:
                 done = _apply.apply(host, vm, seen, guest, _steps.batches(_each(plans)), self._options)
-            return self._outcomes(plans, done, seen)
+            return self._outcomes(plans, done, seen, tuple(guest.warnings))
 
     def _planned(
         self, look: t.Callable[[], _observed.HostView], view: _observed.VmView, guest: _guest.Guest
@@ -204,9 +217,19 @@ class _Run:
         return view, plans, failure
 
     def _outcomes(
-        self, plans: dict[int, list[_steps.MountPlan]], done: _apply.Done, view: _observed.VmView
+        self,
+        plans: dict[int, list[_steps.MountPlan]],
+        done: _apply.Done,
+        view: _observed.VmView,
+        warnings: tuple[str, ...] = (),
     ) -> dict[int, list[Outcome]]:
-        return {index: [self._outcome(plan, done, view) for plan in several] for index, several in plans.items()}
+        outcomes = {index: [self._outcome(plan, done, view) for plan in several] for index, several in plans.items()}
+        if not warnings:
+            return outcomes
+        return {
+            index: [dataclasses.replace(outcome, warnings=warnings) for outcome in several]
+            for index, several in outcomes.items()
+        }
 
     def _outcome(self, plan: _steps.MountPlan, done: _apply.Done, view: _observed.VmView) -> Outcome:
         mount = plan.after or plan.before
@@ -214,7 +237,10 @@ class _Run:
         if plan.error or not done.failure:
             if self._request.terms.check_mode and not plan.error:
                 record = plan.after
-            return Outcome(plan, record, bool(plan.steps), plan.error, view.state)
+            replugged = None
+            if mount and _steps.REVOKE in plan.actions and not self._request.terms.check_mode:
+                replugged = mount.uuid in done.replugged
+            return Outcome(plan, record, bool(plan.steps), plan.error, view.state, replugged)
         # It is as it was, but for what could not be undone.
         return Outcome(plan, record, bool(plan.steps) and record != plan.before, done.failure, view.state)
 

@@ -193,6 +193,12 @@ CATALOGUE: dict[str, Entry] = {
         "The virtiofsd of the device is dead, or does not show its source as read-only in its own mount table.",
         "The device was taken back. Read virtiofsd's log of the VM on the host.",
     ),
+    "not_revoked": Entry(
+        "The host still serves a model that was taken away",
+        "The device of the VM's view was unplugged, and the virtiofsd behind it goes on.",
+        "Read the VM's log of virtiofsd on the host and end the processes in the details; then run again. Stopping the"
+        " VM ends them as well.",
+    ),
     "not_root": Entry(
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
@@ -257,6 +263,11 @@ CATALOGUE: dict[str, Entry] = {
         "The VM has another device with this tag",
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
+    ),
+    "too_many_models": Entry(
+        "The view of a VM would have too many models",
+        "A view holds 1000 models at most; their records are kept in the XML of the VM.",
+        "Unmount models that are not needed, or give some a device of their own (transport=device).",
     ),
     "transport_conflict": Entry(
         "The transports of a VM's mounts do not go together",

@@ -43,6 +43,7 @@ PATH_MAX = 1024
 COMPONENT_MAX = 255
 # A root port is a place on the VM's first bus, and the guest's firmware sets aside memory for each.
 PORTS_MAX = 28
+READ_AHEAD_MAX = 65536
 
 
 def trimmed(value: t.Any) -> t.Any:
@@ -134,6 +135,13 @@ def ports(option: str, value: int) -> int:
     """A number of PCIe root ports: 0 to 28."""
     if not 0 <= value <= PORTS_MAX:
         raise invalid(option, f"{value} is not between 0 and {PORTS_MAX}")
+    return value
+
+
+def read_ahead(option: str, value: int) -> int:
+    """How far a guest reads ahead: 0 to 65536 KiB."""
+    if not 0 <= value <= READ_AHEAD_MAX:
+        raise invalid(option, f"{value} is not between 0 and {READ_AHEAD_MAX} KiB")
     return value
 
 

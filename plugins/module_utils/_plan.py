@@ -53,6 +53,7 @@ from ._steps import (
     REMOUNT,
     REMOVE_UNIT,
     RETIRE,
+    REVOKE,
     SETTLE,
     STRAY,
     UNBIND,
@@ -74,11 +75,13 @@ class Terms:
         present: whether the listed mounts shall be there or be gone.
         purge: whether what is not listed goes, of `owner`.
         force: whether what is in use in the guest is taken away all the same.
+        strict: whether the host must serve nothing more of what goes from a view.
     """
 
     present: bool
     check_mode: bool = False
     force: bool = False
+    strict: bool = False
     purge: bool = False
     owner: str = ""
 
@@ -266,14 +269,16 @@ def _present(
     same = before if before is not None and before.transport == after.transport else None
     found = _without_leaving(layers(host, vm, after))
     _refusals.refuse_foreign(host, vm, same, after, found)
-    steps = _set_up(host, vm, same, after, found, terms.force)
+    steps = _set_up(host, vm, same, after, found, terms)
     if leaving is not None and left is not None:
         going = _take_out(host, vm, leaving, left, terms.force, closes_view)
         if has_link(vm, leaving) and not has_link(vm, after):
             going.append(Step(UNLINK, leaving))
-        coming = [step for step in steps if step.action not in (RECORD, SETTLE)]
         if going or same is None:
-            steps = [Step(RECORD, after), *going, *coming, Step(SETTLE, after)]
+            # Where only the other transport is left over, nothing else is due.
+            begin = [] if any(step.action == RECORD for step in steps) else [Step(RECORD, after)]
+            end = [] if any(step.action == SETTLE for step in steps) else [Step(SETTLE, after)]
+            steps = [*begin, *going, *steps, *end]
         else:
             # It is the view of others now.
             left = None
@@ -333,23 +338,29 @@ def _set_up(
     before: t.Optional[_records.Record],
     after: _records.Record,
     found: Layers,
-    force: bool,
+    terms: Terms,
 ) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
     left_unit = vm.live is not None and _unit_goes(vm, before, after)
-    if found.right and not left_unit:
-        return [] if recorded else [Step(SETTLE, after)]
     old = before or after
     binds = found.source in (MISSING, WRONG)
+    leaves = after.in_view and binds and (found.source == WRONG or host.left_over(after))
+    # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
+    another = leaves and before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
+    owed = before is not None and after.in_view and vm.live is not None and _owed(before, after)
+    unsettled = dataclasses.replace(after, revoke=_records.STRICT) if owed or (another and terms.strict) else after
+    revoked = [Step(REVOKE, unsettled)] if unsettled.strict else []
+    if found.right and not left_unit:
+        return [] if recorded else [*revoked, Step(SETTLE, after)]
     # virtiofsd keeps what was at its source when it started, so a changed source means a new device. A view shows it.
     replug = found.live == WRONG or (found.live == RIGHT and binds and not after.in_view)
     plug = found.live == MISSING or replug
     mounted = _refusals.tag_mounted(vm, old, after.tag)
     stale = bool(mounted) and (plug or mounted != after.tag or after.device_path in vm.stale)
-    steps = [Step(RECORD, after)]
+    steps = [Step(RECORD, unsettled)]
     if not after.in_view and has_link(vm, after):
         steps.append(Step(UNLINK, after))
-    if (stale or replug) and not force:
+    if (stale or replug) and not terms.force:
         _refusals.refuse_other_uses(vm, old, after.tag)
     if left_unit:
         steps.append(Step(REMOVE_UNIT, old))
@@ -376,12 +387,19 @@ def _set_up(
             steps.append(Step(LINK, after))
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
-    steps.append(Step(SETTLE, after))
-    if after.in_view and binds and (found.source == WRONG or host.left_over(after)):
-        # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
-        another = before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
-        steps.insert(-1 if another else len(steps), Step(RELEASE if another else RETIRE, after))
+    if another:
+        steps.append(Step(RELEASE, unsettled))
+    steps += [*revoked, Step(SETTLE, after)]
+    if leaves and not another:
+        steps.append(Step(RETIRE, after))
     return steps
+
+
+def _owed(before: _records.Record, after: _records.Record) -> bool:
+    """Whether an earlier run owes that something is revoked, which is still owed whatever this one is asked for."""
+    # A model that was to go, and is wanted again, is served anyway.
+    again = before.intent == _records.UNMOUNTING and _model(before) == _model(after)
+    return before.strict and not again
 
 
 def _model(record: _records.Record) -> tuple[str, ...]:
@@ -403,7 +421,8 @@ def _absent(
     found = layers(host, vm, record)
     if found.guest == UNKNOWN and not terms.force:
         _refusals.require_guest(vm)
-    gone = dataclasses.replace(record, intent=_records.UNMOUNTING)
+    strict = terms.strict and record.in_view and not closes_view
+    gone = dataclasses.replace(record, intent=_records.UNMOUNTING, revoke=_records.STRICT if strict else record.revoke)
     steps = [Step(RECORD, gone)]
     if has_link(vm, record):
         steps.append(Step(UNLINK, record))
@@ -412,7 +431,7 @@ def _absent(
     else:
         if not terms.force:
             _refusals.refuse_covered(host, vm, record)
-        steps += [Step(RELEASE, gone)] if vm.live else []
+        steps += [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])] if vm.live else []
     leaving = _conversion.leaving(host, vm, None, record)
     left = None if leaving is None else layers(host, vm, leaving)
     if leaving is not None and left is not None:

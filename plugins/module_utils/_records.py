@@ -34,13 +34,18 @@ MOUNTING = "mounting"
 SETTLED = "settled"
 UNMOUNTING = "unmounting"
 
+# How surely what goes from a view is taken from whoever uses it.
+LAZY = "lazy"
+STRICT = "strict"
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     """The identity of a mount and what is intended with it.
 
     What others may change behind our back (status, source path, host) is not stored but derived.
-    Times are UTC in ISO 8601. `persistence` is empty as long as nobody could ask the guest. `unknown` holds
+    Times are UTC in ISO 8601. `persistence` is empty as long as nobody could ask the guest. `revoke` is C(strict) as
+    long as a run owes it that the host serves nothing more of what the mount had, and empty otherwise. `unknown` holds
     attributes that a newer release may have added.
     """
 
@@ -65,7 +70,12 @@ class Record:
     create_date: str
     last_op_date: str
     intent: str
+    revoke: str = ""
     unknown: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def strict(self) -> bool:
+        return self.revoke == STRICT
 
     @property
     def in_view(self) -> bool:
@@ -119,7 +129,7 @@ def aliases(vm: str, mount: str, mount_path: str, in_view: bool) -> tuple[str, .
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "unknown"]
-_OPTIONAL = {"account_uuid": "", "model_version": "", "persistence": ""}
+_OPTIONAL = {"account_uuid": "", "model_version": "", "persistence": "", "revoke": ""}
 
 
 def of_stray(vm: str, alias: str, tag: str) -> Record:
@@ -201,6 +211,7 @@ def _check(record: Record, vm: str) -> None:
         ("model_center_name", record.model_center_name, (_input.name("model_center_name", record.model_center_name),)),
         ("persistence", record.persistence, ("", "none", "systemd")),
         ("intent", record.intent, (MOUNTING, SETTLED, UNMOUNTING)),
+        ("revoke", record.revoke, ("", STRICT)),
     ):
         if value not in allowed:
             raise _input.invalid(field, f"{_input.show(value)} is not expected")

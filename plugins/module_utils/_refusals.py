@@ -16,6 +16,9 @@ from ._layers import FOREIGN, MISSING, UNKNOWN, Layers, covered, guest_link
 from ._observed import HostView, VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 
+# Records are kept in the XML of the VM, of which libvirt sends 4 MiB at most; long paths are three of 1 KiB.
+VIEW_MODELS_MAX = 1000
+
 # Linux 5.10: a guest is told of file systems below the view, and does not take their inodes for one another's.
 _VIEW_KERNEL = (5, 10)
 
@@ -201,6 +204,12 @@ def mixture(vm: VmView, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) ->
         mounts: all that the VM shall have.
     """
     in_view = [mount for mount in mounts if mount.in_view]
+    if len(in_view) > VIEW_MODELS_MAX:
+        return ModelfleetError(
+            "too_many_models",
+            f"VM {vm.name}: its view would have {len(in_view)} models, more than {VIEW_MODELS_MAX}",
+            vm=vm.name,
+        )
     hidden = [mount for mount in mounts if not mount.in_view and _input.overlaps(mount.mount_path, _identity.VIEW_PATH)]
     if in_view and hidden:
         return _hidden(vm, in_view, hidden)

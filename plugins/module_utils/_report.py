@@ -39,6 +39,11 @@ def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[di
     return [mount for mount in shown if mount["changed"] or mount["error"]]
 
 
+def warnings(outcomes: t.Iterable[Outcome]) -> list[str]:
+    """What somebody should know although nothing failed, each once."""
+    return list(dict.fromkeys(warning for outcome in outcomes for warning in outcome.warnings))
+
+
 def summary(outcomes: t.Iterable[Outcome]) -> dict[str, int]:
     """How many mounts there are of each kind, whatever C(mounts) shows."""
     counts = {"total": 0, "ok": 0, "changed": 0, "failed": 0, "due": 0}
@@ -65,6 +70,7 @@ def _mount(outcome: Outcome) -> dict[str, t.Any]:
         "actions": plan.actions,
         "prediction": "conditional" if plan.conditional else "exact",
         "conditions": list(plan.conditional),
+        "replugged": outcome.replugged,
         "due": _due(outcome),
         "restart_required": outcome.error is not None and outcome.error.code in _errors.HEALED_BY_RESTART,
         "mount_lines": _lines(by_itself) if by_itself else None,
@@ -85,6 +91,9 @@ def _due(outcome: Outcome) -> list[str]:
     if outcome.error is not None:
         code = outcome.error.code
         return ["stop the VM and start it again"] if code in _errors.HEALED_BY_RESTART else []
+    known = plan.after or plan.before
+    if outcome.replugged and known and known.guest != AGENT:
+        return [f"the guest unmounts {known.device_path} and mounts it again: its device was plugged again"]
     if plan.after is not None and plan.after.guest != AGENT:
         plugged = any(action in _steps.ATTACHES for action in plan.actions)
         due = ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []

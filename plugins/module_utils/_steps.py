@@ -25,6 +25,7 @@ DETACH_LIVE = "detach_live"
 DETACH_PERSISTENT = "detach_persistent"
 BIND = "bind_source"
 RELEASE = "release_source"
+REVOKE = "revoke"
 RETIRE = "retire_source"
 ATTACH = "attach"
 ATTACH_LIVE = "attach_live"
@@ -58,6 +59,7 @@ ORDER = (
     LINK,
     WRITE_UNIT,
     RELEASE,
+    REVOKE,
     SETTLE,
     DETACH_STRAY,
     RETIRE,
@@ -67,7 +69,7 @@ ORDER = (
 ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
 IN_GUEST = (REMOVE_UNIT, UNLINK, UNMOUNT, MOUNT, REMOUNT, LINK, WRITE_UNIT)
 # What is done to a mount, not to the device that several mounts may share.
-_OF_EACH_MOUNT = (RECORD, UNLINK, BIND, VERIFY, LINK, RELEASE, SETTLE, RETIRE, FORGET)
+_OF_EACH_MOUNT = (RECORD, UNLINK, BIND, VERIFY, LINK, RELEASE, REVOKE, SETTLE, RETIRE, FORGET)
 
 # Why there is a plan for a mount.
 LISTED = "listed"

@@ -148,6 +148,8 @@ def hide(vm: str, mount_path: str) -> None:
     link = os.path.join(_plain(vm), _below(mount_path))
     with contextlib.suppress(OSError):
         os.unlink(link)
+    # Also those whose link a run has removed that was killed then: another model may come to their place.
+    with contextlib.suppress(OSError):
         while (link := os.path.dirname(link)) != _plain(vm):
             os.rmdir(link)
 

@@ -170,6 +170,11 @@ def _started(pid: str) -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
+def processes(source: str) -> list[str]:
+    """The processes of all daemons that were given a source, by their numbers."""
+    return [pid for pid in os.listdir("/proc") if pid.isdigit() and _source(pid) == source]
+
+
 def _pids(alias: str) -> t.Optional[list[str]]:
     """The daemon of a device and its children, by libvirt's PID file (seen with 9.0 and 11.3); None for unknown."""
     for path in glob.glob(f"/run/libvirt/qemu/*-{alias}-fs.pid"):

@@ -59,9 +59,33 @@ options:
   force:
     description:
       - Take a model away although processes in the guest use it, or although the guest agent does not answer. What uses
-        it gets errors from then on.
+        it gets errors from then on, and reads on in a view, see O(revoke).
     type: bool
     default: false
+  revoke:
+    description:
+      - How surely a model that is taken out of a view, or replaced there by another, is taken from whoever uses it. A
+        model with a device of its own goes with its device, as does the last model of a view.
+      - With V(lazy) the model goes from the host's mounts. After O(force) a process that has something of it open reads
+        on until the device of the view is unplugged.
+      - With V(strict) the host serves nothing more of the model to the VM when the task succeeds. No virtiofsd of the
+        view has it in its mount table or its open files. A model that is in use is refused without O(force). With
+        O(force) the device of the view is plugged again where it is the only way, which also interrupts whoever uses
+        the other models of the view. RV(mounts[].replugged) tells.
+      - What the guest has copied, or still has in its memory, it keeps either way.
+    type: str
+    choices: [lazy, strict]
+    default: lazy
+  read_ahead_kb:
+    description:
+      - How far the guest reads ahead in a model whose file is read from its beginning to its end, or is mapped, in KiB.
+        Linux reads 128 KiB ahead by itself, which makes virtiofs slow. V(0) leaves that as it is.
+      - It is set through the guest agent whenever a task mounts the model, or the view that it is in. Whether it is set
+        is not looked at when there is nothing to mount. A guest that mounts by itself when it boots is back at its own
+        value.
+      - Where the guest does not let it be set, that is a warning.
+    type: int
+    default: 4096
   return:
     description:
       - Whether RV(mounts) has V(all) mounts, or only those that were V(changed) or failed. RV(summary) counts all of
@@ -138,6 +162,14 @@ EXAMPLES = r"""
     model: qwen3-32b
     state: absent
 
+- name: Take a model from a VM so that not even a hostile guest can read on, whatever that interrupts
+  modelfleet.kvm.vm_model_mount:
+    vm: inference-7
+    model: qwen3-32b
+    state: absent
+    force: true
+    revoke: strict
+
 - name: Unmount everything from a VM, whether it is in use or not
   modelfleet.kvm.vm_model_mount:
     vm: inference-7
@@ -192,6 +224,11 @@ mounts:
       description: What a conditional prediction depends on.
       type: list
       elements: str
+    replugged:
+      description:
+        - Whether the device of the view had to be plugged again for O(revoke=strict). Null where nothing is revoked,
+          and in check mode, as nobody can know before.
+      type: bool
     due:
       description: What somebody must do before all is as it was asked for, in words. Empty when nothing is due.
       type: list
@@ -240,6 +277,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _input,
     _plan,
     _process,
+    _records,
     _report,
     _storage,
     _wanted,
@@ -271,6 +309,7 @@ def terms(params: dict[str, t.Any], check_mode: bool) -> _plan.Terms:
         present=params["state"] == "present",
         check_mode=check_mode,
         force=params["force"],
+        strict=params["revoke"] == _records.STRICT,
         purge=purge,
         owner=_input.name("owner", params["owner"] or _wanted.DEFAULT_OWNER),
     )
@@ -288,6 +327,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
         vms=[_input.vm_name(f"vms[{index}]", name or "") for index, name in names],
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
         deadline=_input.seconds("timeout", params["timeout"]),
+        read_ahead_kb=_input.read_ahead("read_ahead_kb", params["read_ahead_kb"]),
     )
     _process.require_root()
     if not request.wanted and not request.terms.purge:
@@ -306,6 +346,8 @@ def main() -> None:
             "vms": {"type": "list", "elements": "str"},
             "allow_empty": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
+            "revoke": {"type": "str", "choices": [_records.LAZY, _records.STRICT], "default": _records.LAZY},
+            "read_ahead_kb": {"type": "int", "default": 4096},
             "return": {"type": "str", "choices": ["changed", "all"], "default": "all"},
             "planned_centers": {
                 "type": "list",
@@ -332,6 +374,8 @@ def main() -> None:
     }
     if module._diff:
         result["diff"] = _report.diff(outcomes)
+    for warning in _report.warnings(outcomes):
+        module.warn(warning)
     failure = _report.failure(outcomes)
     if failure:
         module.fail_json(**failure, **result)

@@ -18,12 +18,11 @@ from checks import catalogue, packages, places, tree
 from checks.process import CheckError, Log
 from modelfleet_lab import Lab, LabError
 
-from . import machine, many, table
+from . import machine, many, reading, table
 from .stage import MODELS, Stage, WrongResultError, say
 from .ways import WAYS, Measure
 
 _DOCUMENT = places.ROOT / "docs" / "benchmarks.md"
-_BEGIN, _END = "<!-- measured -->\n", "<!-- end of measured -->\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             facts = machine.describe(stage.host)
             measures = _measure(stage, options)
             costs = many.Many(stage, max(options.models)).costs(options.models) if options.models else []
+            speeds = reading.Reading(stage).speeds(options.rounds) if options.reading else []
     except (AssertionError, CheckError, LabError, WrongResultError) as failure:
         print(f"\nThe benchmark failed: {failure}", file=sys.stderr)
         return 1
@@ -45,15 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nInterrupted; everything that was started is stopped.", file=sys.stderr)
         return 130
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    about = f"Measured on {today}, {len(MODELS)} models in each VM, medians of {options.rounds} rounds (loop: 1)."
-    parts = [about, facts, table.full(table.medians(measures)), table.ratios(measures), table.goals(measures)]
-    parts += ["### Many models in one VM", many.table(costs)] if costs else []
-    text = "\n\n".join(filter(None, parts))
-    print(f"\n{text}")
+    sections: dict[str, list[str]] = {}
+    if measures or costs:
+        about = f"Measured on {today}, {len(MODELS)} models in each VM, medians of {options.rounds} rounds (loop: 1)."
+        parts = [about, facts, table.full(table.medians(measures)), table.ratios(measures), table.goals(measures)]
+        sections["measured"] = parts + (["### Many models in one VM", many.table(costs)] if costs else [])
+    if speeds:
+        about = f"Measured on {today}, medians of {options.rounds} rounds."
+        sections["measured reading"] = [about, facts, reading.table(speeds)]
+    for name, parts in sections.items():
+        text = "\n\n".join(filter(None, parts))
+        print(f"\n{text}")
+        if options.save and not options.profile:
+            save(_DOCUMENT, text, name)
     if options.profile:
         print("\n\n".join(filter(None, map(table.profile, table.medians(measures)))))
-    elif options.save:
-        save(_DOCUMENT, text)
     return 0
 
 
@@ -61,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure the collection beside other ways.")
     parser.add_argument("--vms", type=_counts, default=[10, 25, 50], metavar="N,N", help="sizes (10,25,50)")
     parser.add_argument("--models", type=_counts, default=[], metavar="N,N", help="models in one VM, by each transport")
+    parser.add_argument("--reading", action="store_true", help="also read a large file in a guest")
     parser.add_argument("--loop-vms", type=_counts, metavar="N,N", help="sizes for the loop, if others: it is slow")
     parser.add_argument("--ways", type=_ways, default=list(WAYS), metavar="WAY,WAY", help=f"of {', '.join(WAYS)}")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of which the median counts; one loop (3)")
@@ -108,8 +115,11 @@ def _measure(stage: Stage, options: argparse.Namespace) -> list[Measure]:
     return measures
 
 
-def save(path: Path, text: str) -> None:
-    """Put the result between the two marks of the document."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
-    _old, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}\n{text}\n\n{_END}{after}", encoding="utf-8")
+def save(path: Path, text: str, name: str) -> None:
+    """Put a result between the two marks of the document that it has."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _old, _, after = rest.partition(end)
+    if not found:
+        raise WrongResultError(f"{path.name} has no place for what was {name}")
+    path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import main, table
+from bench import main, reading, table
 from bench.ways import DRIFT, FIRST, NOTHING, PHASES, Measure
 
 
@@ -89,6 +89,27 @@ def test_result_replaces_the_one_in_the_document(tmp_path: Path) -> None:
     document = tmp_path / "benchmarks.md"
     document.write_text("Before.\n\n<!-- measured -->\n\nold\n\n<!-- end of measured -->\n\nAfter.\n")
     for text in ("new", "newer"):
-        main.save(document, text)
+        main.save(document, text, "measured")
     expected = "Before.\n\n<!-- measured -->\n\nnewer\n\n<!-- end of measured -->\n\nAfter.\n"
     assert document.read_text() == expected
+
+
+def test_results_have_their_own_places_in_the_document(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in ("measured", "measured reading")]
+    document.write_text("".join(marks))
+    main.save(document, "fast", "measured reading")
+    reading_mark = "<!-- measured reading -->\n\nfast\n\n<!-- end of measured reading -->\n"
+    assert document.read_text() == marks[0] + reading_mark
+
+
+def test_speeds_are_told_beside_what_the_kernel_does_by_itself() -> None:
+    speeds = [
+        reading.Speed("view", asked, found, rates)
+        for asked, found, rates in ((0, 128, (100.0, 90.0, 130.0)), (4096, 4096, (240.0, 250.0, 260.0)))
+    ]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in reading.table(speeds).splitlines()[2:]]
+    assert cells == [
+        ["view", "0 (128 by itself)", "100", "90, 130", "1.0"],
+        ["view", "4096", "250", "240, 260", "2.5"],
+    ]

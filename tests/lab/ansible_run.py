@@ -21,6 +21,14 @@ Result = dict[str, Any]
 _HERE = Path(__file__).parent
 
 
+def require_transport(arguments: dict[str, Any] | None) -> None:
+    """Insist that mounts which shall be there say by which transport: the module's default may change."""
+    if arguments and arguments.get("state", "present") == "present":
+        entries = arguments.get("mounts")
+        for entry in [arguments] if entries is None else entries:
+            assert "transport" in entry, f"by which transport? {entry}"
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of ansible-playbook.
@@ -90,9 +98,20 @@ class Ansible:
         return self.play(tasks, ok=True, **how).results
 
     def play(
-        self, tasks: list[dict[str, Any]], ok: bool = True, variables: dict[str, Any] | None = None, **how: Any
+        self,
+        tasks: list[dict[str, Any]],
+        ok: bool = True,
+        variables: dict[str, Any] | None = None,
+        as_written: bool = False,
+        **how: Any,
     ) -> Run:
-        """Run a play of these tasks on every host."""
+        """Run a play of these tasks on every host.
+
+        Args:
+            as_written: mounts may leave it to the module how models reach the VM.
+        """
+        for task in tasks if not as_written else ():
+            require_transport(task.get("modelfleet.kvm.vm_model_mount"))
         with tempfile.NamedTemporaryFile("w", suffix=".yml", prefix="modelfleet-") as file:
             json.dump([{"hosts": "kvm_hosts", "gather_facts": False, "tasks": tasks}], file)
             file.flush()

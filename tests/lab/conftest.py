@@ -26,6 +26,7 @@ from modelfleet_lab import Guest, Host, Lab
 KINDS = {"alpha": "debian12", "beta": "debian13"}
 
 Guests = Callable[..., dict[str, Guest]]
+Lend = Callable[..., Fleet]
 
 
 @pytest.fixture(scope="session")
@@ -94,31 +95,76 @@ def guests(hosts: dict[str, Host]) -> Iterator[Guests]:
         guest.remove()
 
 
+class Pool:
+    """Guests that tests leave to the next test, one of the same name on every host, by their kind."""
+
+    def __init__(self, hosts: dict[str, Host]) -> None:
+        self._hosts = hosts
+        self._idle: dict[str, list[dict[str, Guest]]] = {}
+
+    def take(self, kind: str) -> dict[str, Guest]:
+        """Guests of a kind in which there is nothing of ours."""
+        idle = self._idle.setdefault(kind, [])
+        return idle.pop() if idle else make_guests(self._hosts, kind=kind)
+
+    def give(self, kind: str, guests: dict[str, Guest]) -> None:
+        """Leave guests to the next test."""
+        self._idle[kind].append(guests)
+
+
 @pytest.fixture(scope="session")
-def shared() -> list[dict[str, Guest]]:
-    """The guests that tests leave to the next test; at most one set."""
-    return []
+def pool(hosts: dict[str, Host]) -> Pool:
+    return Pool(hosts)
 
 
 @pytest.fixture
-def transport() -> str:
-    """How models reach the VMs; tests that are marked with BOTH run once with each."""
-    return "device"
+def transport(request: pytest.FixtureRequest) -> str:
+    """How models reach the VMs. Tests that are marked with BOTH have it from there, all others say it in a mark.
 
-
-@pytest.fixture
-def fleet(
-    prepared: dict[str, Host], ansible: Ansible, shared: list[dict[str, Guest]], transport: str
-) -> Iterator[Fleet]:
-    """A guest on every prepared host, and what tests do with them.
-
-    Booting takes the most time, so a guest in which a test left nothing serves the next one as well. A test that
-    changes a guest for good says so with C(fleet.spoil()).
+    No test leaves it to the default of the module: that may change, and what the test shows would change with it.
     """
-    fleet = Fleet(prepared, ansible, shared.pop() if shared else make_guests(prepared), transport)
-    yield fleet
-    if fleet.reusable():
-        shared.append(fleet.guests)
-    else:
-        for guest in fleet.guests.values():
-            guest.remove()
+    marker = request.node.get_closest_marker("transport")
+    assert marker is not None, 'mark the test with BOTH, or with pytest.mark.transport("device", why="...")'
+    assert marker.kwargs["why"]
+    name: str = marker.args[0]
+    return name
+
+
+@pytest.fixture
+def lend(ansible: Ansible, pool: Pool, transport: str) -> Iterator[Lend]:
+    """Gives fleets of a kind of guest for the time of a test.
+
+    Booting takes the most time, so guests in which a test left nothing serve the next one as well. A test that changes
+    guests for good says so with C(fleet.spoil()).
+    """
+    lent: list[tuple[str, Fleet]] = []
+
+    def lend(hosts: dict[str, Host], kind: str = "tiny") -> Fleet:
+        lent.append((kind, Fleet(hosts, ansible, pool.take(kind), transport)))
+        return lent[-1][1]
+
+    yield lend
+    for kind, fleet in lent:
+        if fleet.reusable():
+            pool.give(kind, fleet.guests)
+        else:
+            for guest in fleet.guests.values():
+                guest.remove()
+
+
+@pytest.fixture
+def fleet(prepared: dict[str, Host], lend: Lend) -> Fleet:
+    """A guest on every prepared host, and what tests do with them."""
+    return lend(prepared)
+
+
+@pytest.fixture
+def second(prepared: dict[str, Host], lend: Lend) -> Fleet:
+    """Another guest on every prepared host."""
+    return lend(prepared)
+
+
+@pytest.fixture
+def disks(prepared: dict[str, Host], lend: Lend) -> Fleet:
+    """A guest with a disk and systemd on every prepared host."""
+    return lend(prepared, "disk")

@@ -12,6 +12,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from ansible_run import require_transport
+
 from modelfleet_lab import Host
 
 _ROOT = Path(__file__).parents[2]
@@ -43,6 +45,7 @@ class Engine:
         Args:
             freeze_after: libvirt is frozen, and stays so, after so many effects.
         """
+        require_transport({"mounts": mounts, **params})
         done = self._converge({"params": {"mounts": mounts, **params}, "freeze_after": freeze_after})
         result: dict[str, Any] = json.loads(done.stdout)
         return result
@@ -62,6 +65,7 @@ class Engine:
 
     def killed(self, mounts: list[dict[str, Any]], kill_after: int, **params: Any) -> bool:
         """Converge a list of mounts and be killed after so many effects; False when there were fewer."""
+        require_transport({"mounts": mounts, **params})
         done = self._converge({"params": {"mounts": mounts, **params}, "kill_after": kill_after}, check=False)
         assert done.returncode == 0 or done.stdout == "killed\n", done.stderr
         return done.returncode != 0

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +25,50 @@ FILES = {
     "acme/embed.v2/sub dir/vocab.txt": "a\nb\n\u00e9\n".encode(),
 }
 
+# How models reach a VM. Tests that use a fleet run once with each, or say which one and why:
+# `@pytest.mark.transport("device", why="...")`.
+DEVICE, VIEW = "device", "view"
+BOTH = pytest.mark.parametrize("transport", [DEVICE, VIEW])
 
-BOTH = pytest.mark.parametrize("transport", ["device", "view"])
+# The steps that bring a model into a running VM, as far as nothing of it is there, and take it away with its device.
+SET_UP = ["record", "bind_source", "attach", "verify_read_only", "mount_in_guest", "settle_record"]
+GONE = ["record", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source", "forget_record"]
+# The same in a view that other models are in.
+JOINED = ["record", "bind_source", "verify_read_only", "settle_record"]
+RELEASED = ["record", "release_source", "forget_record"]
+
+
+def entry(vm: str, model: str, transport: str, **options: Any) -> dict[str, Any]:
+    """What asks for a model in a VM."""
+    return {"vm": vm, "model": model, "model_center": "zoo", "transport": transport, **options}
+
+
+# What is different about a VM by the way in which models reach it.
+
+
+def place(transport: str, name: str) -> str:
+    """A mount path other than the default one: anywhere for a device, below its mount for a view."""
+    return f"/models/{name}" if transport == VIEW else f"/srv/{name}"
+
+
+def device_path(transport: str, mount_path: str) -> str:
+    """Where the guest mounts the device that brings a model."""
+    return "/models" if transport == VIEW else mount_path
+
+
+def devices(transport: str, models: int) -> int:
+    """How many devices, daemons and mounts in the guest bring so many models."""
+    return min(models, 1) if transport == VIEW else models
+
+
+def binds(transport: str, models: int) -> int:
+    """How many binds on the host bring so many models; a view is one itself."""
+    return models + (transport == VIEW and models > 0)
+
+
+def going(transport: str, stay: int = 0) -> list[str]:
+    """The steps that take a model away from a running VM in which so many others stay."""
+    return RELEASED if transport == VIEW and stay else GONE
 
 
 def publish(host: Host, root: str = MODELS) -> None:
@@ -78,12 +121,16 @@ class Fleet:
     hosts: dict[str, Host]
     ansible: Ansible
     guests: dict[str, Guest]
-    transport: str = "device"
+    transport: str
     _spoiled: list[bool] = field(default_factory=list)
 
     @property
     def vm(self) -> str:
         return next(iter(self.guests.values())).name
+
+    def by(self, transport: str) -> Fleet:
+        """The same VMs, with models by one transport from now on."""
+        return dataclasses.replace(self, transport=transport)
 
     def mount(
         self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any
@@ -94,21 +141,21 @@ class Fleet:
 
     def entry(self, model: str = "llama-nano", **options: Any) -> dict[str, Any]:
         """What asks for a model in the VM."""
-        return {"vm": self.vm, "model": model, "model_center": "zoo", "transport": self.transport, **options}
+        return {**entry(self.vm, model, self.transport), **options}
 
     def refuse(self, *cases: tuple[str, dict[str, Any]]) -> None:
         """Mounts must be refused, each with its code, in check mode as in earnest, and leave nothing behind."""
-        calls = [self.entry(**{"model": "llama-nano", **options}) for _code, options in cases]
+        calls = [self.entry(**options) for _code, options in cases]
         expected = [(code, False) for code, _options in cases for _check in range(2)]
         for host, results in self.ansible.each("vm_model_mount", calls, limit=self._limit).items():
             assert [(result.get("error_code"), result["changed"]) for result in results] == expected, host
         assert self.leftovers() == {}
 
     def unmount(
-        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, force: bool = False
+        self, model: str = "llama-nano", *, ok: bool = True, check: bool = False, **options: Any
     ) -> dict[str, Result]:
         """Run vm_model_mount to take one model away on every host."""
-        arguments = {"vm": self.vm, "model": model, "state": "absent", "force": force}
+        arguments = {"vm": self.vm, "model": model, "state": "absent", **options}
         return self.ansible.module("vm_model_mount", arguments, ok=ok, check=check, limit=self._limit)
 
     def info(self) -> dict[str, list[Result]]:

@@ -111,11 +111,15 @@ class Source:
     def mount(self, vm: str) -> Params:
         """The options of one mount of a model that there is not."""
         word = f"m{self.random.randrange(10**9)}"
-        usual = {"vm": vm, "model": word, "model_center": "zoo", "mount_path": f"/srv/{word}"}
+        transport = self.random.choice(("device", "view"))
+        root = "/models" if transport == "view" else "/srv"
+        usual = {"vm": vm, "model": word, "model_center": "zoo", "mount_path": f"{root}/{word}"}
         return {
             **{name: self.option(usual.get(name), 0.2) for name in MOUNT},
             "guest": "agent",
-            "persistence": self.random.choice(("auto", "systemd", "none")),
+            # All models of a view share it, so that most would be refused for that alone.
+            "persistence": self.random.choice(("auto", "systemd", "none")) if transport == "device" else "auto",
+            "transport": transport,
         }
 
 
@@ -165,7 +169,17 @@ def mount_call(entries: list[Params] | None, state: str, **options: Any) -> Para
     """All parameters of vm_model_mount."""
     params: Params = dict.fromkeys([*MOUNT, "vms"])
     params.update(guest="agent", persistence="auto", uri="qemu:///system", timeout=TIMEOUT, mounts=entries, state=state)
-    params.update({"purge": "none", "allow_empty": False, "force": False, "return": "all", "planned_centers": []})
+    params.update(
+        {
+            "purge": "none",
+            "allow_empty": False,
+            "force": False,
+            "revoke": "lazy",
+            "read_ahead_kb": 4096,
+            "return": "all",
+            "planned_centers": [],
+        }
+    )
     return {**params, **options}
 
 
@@ -173,19 +187,20 @@ def fuzz(vm: str, seed: int, count: int) -> Report:
     """Call all modules with hostile input."""
     report, source = Report(), Source(seed)
     run = module("vm_model_mount").run
-    usable: dict[str, list[Params]] = {"present": [], "absent": []}
+    usable: dict[tuple[str, str], list[Params]] = collections.defaultdict(list)
     for _each in range(count):
         entry, state = source.mount(vm), source.random.choice(("present", "absent"))
+        together = usable[entry["transport"], state]
         params = mount_call([entry], state)
-        if usable_with(usable[state], params):
-            usable[state].append(entry)
+        if usable_with(together, params):
+            together.append(entry)
         else:
             report.call(f"vm_model_mount {params}", functools.partial(run, params, False), mounts_of)
-    # What is not refused at sight looks at the VM, which takes a while: all at once.
-    for state, entries in usable.items():
+    # What is not refused at sight looks at the VM, which takes a while: all at once, but for each transport apart.
+    for (transport, state), entries in usable.items():
         for check_mode in (True, False):
             params = mount_call(entries, state)
-            report.call(f"vm_model_mount {state}", functools.partial(run, params, check_mode), mounts_of)
+            report.call(f"vm_model_mount {transport} {state}", functools.partial(run, params, check_mode), mounts_of)
     options(report, source, vm, count // 10)
     centers(report, source, count // 10)
     filters(report, source, count // 20)
@@ -290,11 +305,12 @@ def race(vm: str, model: str, times: int, looks: int) -> Report:
                 report.fault("look", f"{found}")
             util("_sources").close(found.tree)
         run = module("vm_model_mount").run
-        there = mount_call(None, "present", vm=vm, model=name, model_center="zoo")
         gone = mount_call(None, "absent", vm=vm, model=name)
-        for _each in range(times):
+        for each in range(times):
+            transport = ("device", "view")[each % 2]
+            there = mount_call(None, "present", vm=vm, model=name, model_center="zoo", transport=transport)
             report.call("mount", functools.partial(run, there, False), mounts_of)
-            seen = in_guest(vm, ["ls", "-A", f"/models/{name}"])
+            seen = in_guest(vm, ["ls", "-A", f"/models/{name}/"])
             if seen not in ([], files):
                 report.fault("mount", f"the guest sees {seen}")
             report.answers["seen"] += bool(seen)

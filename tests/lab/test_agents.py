@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ansible_run import Ansible, Result
 from engine import Engine
-from fleet import checksum, guest_checksum, leftovers
+from fleet import BOTH, DEVICE, VIEW, checksum, entry, guest_checksum, leftovers, place
 
 from modelfleet_lab import Guest, Host, agents
 from modelfleet_lab.polling import wait_until
@@ -40,16 +40,17 @@ CODES = {
     "liar": {"agent_command_failed"},
 }
 VMS = ["honest", *CODES]
-KEPT = "acme/embed.v2"
+# By each transport a model that was mounted while the agent was still honest.
+KEPT = {DEVICE: "acme/embed.v2", VIEW: "acme"}
 
 Guests = dict[str, dict[str, Guest]]
 
 
 @pytest.fixture(scope="module")
 def guests(prepared: dict[str, Host], ansible: Ansible) -> Iterator[Guests]:
-    """A VM for each kind of agent on each host, with one model mounted while its agent was still honest."""
+    """A VM for each kind of agent on each host, with a device and a view from when its agent was still honest."""
     made = {name: {vm: host.guest(vm) for vm in VMS} for name, host in prepared.items()}
-    mounts = [{"vm": vm, "model": KEPT, "model_center": "zoo"} for vm in VMS]
+    mounts = [entry(vm, model, by, mount_path=place(by, model)) for vm in VMS for by, model in KEPT.items()]
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(Guest.up, (guest for several in made.values() for guest in several.values())))
         ansible.module("vm_model_mount", {"mounts": mounts})
@@ -87,16 +88,18 @@ def test_all_are_looked_at_in_one_run(ansible: Ansible) -> None:
     assert time.monotonic() - start < BOUND
     for result in results.values():
         expect(codes(result))
-        layers = {mount["vm"]: mount["layers"]["guest"] for mount in result["mounts"]}
-        assert layers == {"honest": "right", **dict.fromkeys(CODES, "unknown")}
+        layers = {(mount["vm"], mount["record"]["transport"]): mount["layers"]["guest"] for mount in result["mounts"]}
+        assert layers == {(vm, by): "right" if vm == "honest" else "unknown" for vm in VMS for by in KEPT}
 
 
-@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(("transport", "check"), [(DEVICE, True), (DEVICE, False), (VIEW, False)])
 def test_mounting_is_refused_and_leaves_nothing(
-    guests: Guests, prepared: dict[str, Host], ansible: Ansible, check: bool
+    guests: Guests, prepared: dict[str, Host], ansible: Ansible, transport: str, check: bool
 ) -> None:
     before = around(guests, prepared)
-    mounts = [{"vm": vm, "model": "llama-nano", "model_center": "zoo"} for vm in VMS]
+    path = place(transport, "llama-nano")
+    # Versions, because a VM has a model once.
+    mounts = [entry(vm, "llama-nano", transport, model_version=transport, mount_path=path) for vm in VMS]
     start = time.monotonic()
     results = ansible.module("vm_model_mount", {"mounts": mounts, "timeout": TIMEOUT}, ok=False, check=check)
     assert time.monotonic() - start < BOUND
@@ -106,13 +109,15 @@ def test_mounting_is_refused_and_leaves_nothing(
     assert around(guests, prepared) == before
     if not check:
         for several in guests.values():
-            found = guest_checksum(several["honest"], "/models/llama-nano/weights.bin")
-            assert found == checksum("llama-nano/weights.bin")
+            assert guest_checksum(several["honest"], f"{path}/weights.bin") == checksum("llama-nano/weights.bin")
 
 
-def test_unmounting_is_refused_and_changes_nothing(guests: Guests, prepared: dict[str, Host], ansible: Ansible) -> None:
+@BOTH
+def test_unmounting_is_refused_and_changes_nothing(
+    guests: Guests, prepared: dict[str, Host], ansible: Ansible, transport: str
+) -> None:
     before = around(guests, prepared)
-    mounts = [{"vm": vm, "model": KEPT} for vm in VMS]
+    mounts = [{"vm": vm, "model": KEPT[transport]} for vm in VMS]
     start = time.monotonic()
     arguments = {"mounts": mounts, "state": "absent", "timeout": TIMEOUT}
     results = ansible.module("vm_model_mount", arguments, ok=False)
@@ -125,6 +130,8 @@ def test_unmounting_is_refused_and_changes_nothing(guests: Guests, prepared: dic
 
 # SIMULATED as well: agents that were alive when their models were mounted, and never answer again.
 SILENT = [f"silent{number}" for number in range(20)]
+# One half has devices, the other views.
+BY = {vm: (DEVICE, VIEW)[number % 2] for number, vm in enumerate((*SILENT, "alive"))}
 
 
 @pytest.fixture
@@ -132,7 +139,7 @@ def many(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Gues
     """Twenty VMs with a model each whose agents fell silent, and an honest one, on one host."""
     host = prepared["beta"]
     made = {vm: host.guest(vm) for vm in (*SILENT, "alive")}
-    mounts = [{"vm": vm, "model": KEPT, "model_center": "zoo"} for vm in SILENT]
+    mounts = [entry(vm, "acme", BY[vm]) for vm in SILENT]
     try:
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(Guest.up, made.values()))
@@ -150,7 +157,7 @@ def test_twenty_silent_agents_cost_one_deadline_and_delay_nobody(
     engine = Engine(prepared["beta"])
     # Long enough for a busy machine to serve the honest one meanwhile.
     deadline = 30
-    mounts = [{"vm": vm, "model": "llama-nano", "model_center": "zoo"} for vm in (*SILENT, "alive")]
+    mounts = [entry(vm, "llama-nano", BY[vm]) for vm in (*SILENT, "alive")]
     start = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(engine.run, mounts, timeout=deadline)

@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, modelfleet.kvm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tasks of the documentation and the examples of the modules, run in their order."""
+"""The tasks of the documentation and the examples of the modules, run in their order.
+
+Those that do not say by which transport mean what the documentation means: the default.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def world(prepared: dict[str, Host]) -> Iterator[None]:
 def test_tasks_of_the_page_about_mounts(ansible: Ansible) -> None:
     shown = tasks("mounts.md")
     assert len(shown) >= 7
-    for results in ansible.play(shown).results.values():
+    for results in ansible.play(shown, as_written=True).results.values():
         assert len(results) == len(shown)
         assert all(result["changed"] for result in results)
         assert results[-1]["mounts"][0]["mount_lines"]["command"].startswith("mkdir -p /models/qwen3-tiny && mount")
@@ -87,12 +90,14 @@ def example_vms(prepared: dict[str, Host], ansible: Ansible) -> Iterator[list[Gu
 
 def test_examples_of_the_modules(example_vms: list[Guest], ansible: Ansible) -> None:
     mount_center, remove_center = examples("model_center_mount")
-    ansible.play([*examples("kvm_host_prepare"), mount_center, *examples("vm_model_prepare")], limit="beta")
+    prepared = [*examples("kvm_host_prepare"), mount_center, *examples("vm_model_prepare")]
+    ansible.play(prepared, limit="beta")
     for guest in example_vms:
         # One was restarted.
         guest.wait_agent()
     mounted, looked = examples("vm_model_mount"), examples("vm_model_mount_info")
-    run = ansible.play([*mounted, *looked, remove_center], variables={"vm_models": INVENTORY}, limit="beta")
+    shown = [*mounted, *looked, remove_center]
+    run = ansible.play(shown, as_written=True, variables={"vm_models": INVENTORY}, limit="beta")
     # Each of these does what its name says; of what is shown nothing is left.
     assert [result["changed"] for result in run.results["beta"]][: len(mounted)] == [True] * len(mounted)
     assert run.of("vm_model_mount_info")["beta"]["mounts"] == []

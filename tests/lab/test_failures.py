@@ -6,25 +6,19 @@
 
 from __future__ import annotations
 
-import pytest
-from fleet import Fleet, checksum, guest_checksum
+from typing import Any
 
-# The way in which a guest refuses, by what is done in it before, and what its own message must say.
-REFUSALS = {
-    "kernel allows no more mounts": ("echo 1 > /proc/sys/fs/mount-max", "No space left on device"),
-    "no directory can be made": ("mkdir /models && mount -t tmpfs -o ro none /models", "Read-only file system"),
-}
+import pytest
+from fleet import BOTH, DEVICE, VIEW, Fleet, checksum, device_path, entry, guest_checksum, place
+
 # Where no directory can be made, which nobody knows before it is tried.
 FROZEN = "mkdir -p /frozen && mount -t tmpfs -o ro none /frozen"
+THAWED = "umount /frozen"
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_guest_refuses_the_mount(fleet: Fleet, refusal: str) -> None:
-    command, reason = REFUSALS[refusal]
-    fleet.spoil()
-    for guest in fleet.guests.values():
-        guest.run(["sh", "-c", command])
-    for result in fleet.mount(ok=False).values():
+def refuse(fleet: Fleet, reason: str, **options: Any) -> None:
+    """The guest must refuse to mount, for a reason of its own, and everything be as before."""
+    for result in fleet.mount(ok=False, **options).values():
         assert result["error_code"] == "guest_mount_failed"
         assert reason in result["msg"]
         assert fleet.vm in result["msg"]
@@ -34,13 +28,35 @@ def test_guest_refuses_the_mount(fleet: Fleet, refusal: str) -> None:
     assert fleet.leftovers() == {}
 
 
+@BOTH
+def test_kernel_of_the_guest_allows_no_more_mounts(fleet: Fleet) -> None:
+    usual = {}
+    for name, guest in fleet.guests.items():
+        usual[name] = guest.run(["cat", "/proc/sys/fs/mount-max"]).stdout
+        guest.run(["sh", "-c", "echo 1 > /proc/sys/fs/mount-max"])
+    refuse(fleet, "No space left on device")
+    for name, guest in fleet.guests.items():
+        guest.run(["tee", "/proc/sys/fs/mount-max"], input=usual[name])
+
+
+@pytest.mark.transport("device", why="a view is mounted at /models, for which a directory can be made at the root only")
+def test_no_directory_can_be_made_in_the_guest(fleet: Fleet) -> None:
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", FROZEN])
+    refuse(fleet, "Read-only file system", mount_path="/frozen/model")
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", THAWED])
+
+
+@BOTH
 def test_one_mount_of_a_vm_fails_and_all_of_them_are_undone(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         guest.run(["sh", "-c", FROZEN])
     mounts = [
-        {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"},
-        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/frozen/model"},
-        {"vm": "no-such-vm", "model": "llama-nano", "model_center": "zoo"},
+        fleet.entry(),
+        # Beside a view as well; what fails in a view fails for all that is in it.
+        fleet.entry("acme/embed.v2", transport=DEVICE, mount_path="/frozen/model"),
+        entry("no-such-vm", "llama-nano", fleet.transport),
     ]
     results = fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False)
     for result in results.values():
@@ -48,13 +64,13 @@ def test_one_mount_of_a_vm_fails_and_all_of_them_are_undone(fleet: Fleet) -> Non
         assert codes == ["guest_mount_failed", "guest_mount_failed", "vm_not_found"]
         assert not result["changed"]
     assert fleet.leftovers() == {}
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", THAWED])
 
 
+@pytest.mark.transport("view", why="VMs are kept apart before it matters; each has a test that goes wrong above")
 def test_failing_vm_does_not_stop_the_others(fleet: Fleet) -> None:
-    mounts = [
-        {"vm": "no-such-vm", "model": "llama-nano", "model_center": "zoo"},
-        {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"},
-    ]
+    mounts = [entry("no-such-vm", "llama-nano", VIEW), fleet.entry()]
     for result in fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False).values():
         assert result["error_code"] == "vm_not_found"
         assert [mount["changed"] for mount in result["mounts"]] == [False, True]
@@ -63,6 +79,7 @@ def test_failing_vm_does_not_stop_the_others(fleet: Fleet) -> None:
     fleet.unmount()
 
 
+@pytest.mark.transport("device", why="test_view.py has what a view does instead: release, and then give back")
 def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -81,18 +98,22 @@ def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@BOTH
 def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
+    path = device_path(fleet.transport, "/models/llama-nano")
     for guest in fleet.guests.values():
-        guest.run(["sh", "-c", "mkdir /b && mount -t virtiofs $(grep llama-nano /proc/mounts | cut -d' ' -f1) /b"])
+        guest.run(["sh", "-c", f"mkdir -p /b && mount -t virtiofs $(grep ' {path} ' /proc/mounts | cut -d' ' -f1) /b"])
     for result in fleet.unmount(ok=False).values():
         assert (result["error_code"], result["changed"]) == ("mount_busy", False)
         assert "'/b'" in result["msg"]
     for guest in fleet.guests.values():
         guest.run(["umount", "/b"])
     fleet.unmount()
+    assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("device", why="test_view.py has how a link of a view is switched")
 def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None:
     fleet.mount(mount_path="/model")
     predicted = fleet.mount("acme/embed.v2", mount_path="/model", check=True)
@@ -105,26 +126,32 @@ def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None
     fleet.unmount("acme/embed.v2")
 
 
+@BOTH
 def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
-    fleet.mount(mount_path="/model")
+    path = place(fleet.transport, "model")
+    fleet.mount(mount_path=path)
     for guest in fleet.guests.values():
         guest.run(["sh", "-c", FROZEN])
     mounts = [
-        {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/model"},
+        fleet.entry("acme/embed.v2", mount_path=path),
         # Fails when the first model has been replaced already.
-        {"vm": fleet.vm, "model": "acme", "model_center": "zoo", "mount_path": "/frozen/model"},
+        fleet.entry("acme", transport=DEVICE, mount_path="/frozen/model"),
     ]
+    replaced = {DEVICE: "detach_live", VIEW: "bind_source"}[fleet.transport]
     for result in fleet.ansible.module("vm_model_mount", {"mounts": mounts}, ok=False).values():
         assert result["error_code"] == "guest_mount_failed"
-        assert "detach_live" in result["details"]["undone"]
+        assert replaced in result["details"]["undone"]
         assert "undo_failed" not in result["details"]
     for guest in fleet.guests.values():
-        assert guest_checksum(guest, "/model/weights.bin") == checksum("llama-nano/weights.bin")
+        assert guest_checksum(guest, f"{path}/weights.bin") == checksum("llama-nano/weights.bin")
+        guest.run(["sh", "-c", THAWED])
     for found in fleet.info().values():
         assert [(mount["record"]["model_name"], mount["drift"]) for mount in found] == [("llama-nano", False)]
     fleet.unmount()
+    assert fleet.leftovers() == {}
 
 
+@BOTH
 def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -150,6 +177,7 @@ def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("device", why="test_view.py has it for views, which the guest must unmount too")
 def test_guest_that_mounts_by_itself_unmounts_first(fleet: Fleet) -> None:
     fleet.mount(guest="none", tag="mine")
     for guest in fleet.guests.values():
@@ -162,6 +190,7 @@ def test_guest_that_mounts_by_itself_unmounts_first(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("view", why="whether there is a device of ours is what counts")
 def test_hook_stays_while_a_vm_needs_it(fleet: Fleet) -> None:
     fleet.mount()
     for result in fleet.ansible.module("kvm_host_prepare", {"state": "absent"}, ok=False).values():

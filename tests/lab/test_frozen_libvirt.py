@@ -15,7 +15,7 @@ import pytest
 from engine import Engine
 from fleet import Fleet, checksum, guest_checksum
 
-from modelfleet_lab import Host
+from modelfleet_lab import Guest, Host
 
 TIMEOUT = 5
 # libvirtd gives up a client that has answered none of its keepalive messages for 30 s.
@@ -44,9 +44,10 @@ def thawed_at_the_end(*hosts: Host) -> Iterator[None]:
             signal(host, "CONT")
 
 
+@pytest.mark.transport("view", why="nothing is found out, also not by which transport models come")
 def test_frozen_before_a_run(fleet: Fleet) -> None:
     """Nothing can be found out, so nothing is done."""
-    mount = {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo", "timeout": TIMEOUT}
+    mount = fleet.entry(timeout=TIMEOUT)
     tasks = [
         {"name": module, f"modelfleet.kvm.{module}": arguments, "ignore_errors": True}
         for module, arguments in {
@@ -68,22 +69,30 @@ def test_frozen_before_a_run(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
-@pytest.mark.parametrize("effects", [1, 3, 4])
+# With records written, when all is bound, and when the guest has it; a view that a model joins is bound and shown only.
+@pytest.mark.parametrize(
+    ("transport", "effects"), [("device", 1), ("device", 3), ("device", 4), ("view", 1), ("view", 4)]
+)
 def test_frozen_in_the_middle_of_a_run(fleet: Fleet, effects: int) -> None:
     """What cannot be undone now is carried on with by the next run."""
-    for host in fleet.hosts.values():
-        engine = Engine(host)
-        mounts = [{"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"}]
+
+    def freeze(host: Host, guest: Guest) -> None:
         with thawed_at_the_end(host):
             began = time.monotonic()
-            result = engine.run(mounts, freeze_after=effects, timeout=TIMEOUT)
+            result = Engine(host).run([fleet.entry()], freeze_after=effects, timeout=TIMEOUT)
         assert time.monotonic() - began < BOUND
         assert result["failure"]["error_code"] == "libvirt_unavailable"
+        assert guest.state() == "running"
+
+    fleet.mount("acme/embed.v2")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(freeze, fleet.hosts.values(), fleet.guests.values()))
     fleet.mount()
     assert not any(result["changed"] for result in fleet.mount().values())
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
     fleet.unmount()
+    fleet.unmount("acme/embed.v2")
     assert fleet.leftovers() == {}
 
 

@@ -7,15 +7,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from conftest import Guests
-from fleet import Fleet, checksum, guest_checksum
+import pytest
+from fleet import BOTH, VIEW, Fleet, checksum, device_path, guest_checksum
 
 from modelfleet_lab import Guest, Host
 
 # Needs every kind of escape: of a shell, of fstab, of systemd, of JSON.
 PATH = "/srv/a b-c/100%n/back\\slash/'q\"$x/\u6a21\u578b"
 UNIT = "srv-a\\x20b\\x2dc-100\\x25n-back\\x5cslash-\\x27q\\x22\\x24x-\\xe6\\xa8\\xa1\\xe5\\x9e\\x8b.mount"
+
+
+def on_each(fleet: Fleet, check: Callable[[str, Guest], None]) -> None:
+    """Have the guests of all hosts boot at the same time, and more of the kind."""
+    with ThreadPoolExecutor(len(fleet.guests)) as pool:
+        list(pool.map(check, fleet.guests, fleet.guests.values()))
 
 
 def virsh(host: Host, guest: Guest, *verbs: str) -> None:
@@ -44,24 +52,28 @@ def boot(guest: Guest) -> str:
     return guest.run(["systemctl", "is-active", "multi-user.target"]).stdout.strip()
 
 
+@BOTH
 def test_dead_mount_is_known_and_healed(fleet: Fleet) -> None:
-    fleet.mount(tag="mine")
+    fleet.mount()
+    mounted = device_path(fleet.transport, "/models/llama-nano")
     for name, guest in fleet.guests.items():
         virsh(fleet.hosts[name], guest, "detach", "attach")
         # The guest's mount table shows nothing of it.
-        assert "mine /models/llama-nano virtiofs ro,nosuid,nodev" in guest.run(["cat", "/proc/mounts"]).stdout
-        assert guest.run(["ls", "/models/llama-nano"], check=False).returncode != 0
+        assert f" {mounted} virtiofs ro,nosuid,nodev" in guest.run(["cat", "/proc/mounts"]).stdout
+        assert guest.run(["ls", "/models/llama-nano/"], check=False).returncode != 0
     for mounts in fleet.info().values():
         assert [(mount["drift"], mount["layers"]["guest"]) for mount in mounts] == [(True, "wrong")]
     for check in (True, False):
-        for result in fleet.mount(tag="mine", check=check).values():
+        for result in fleet.mount(check=check).values():
             actions = ["record", "unmount_in_guest", "mount_in_guest", "settle_record"]
             assert result["mounts"][0]["actions"] == actions
     assert all(content_is_right(guest, "/models/llama-nano") for guest in fleet.guests.values())
-    assert not any(result["changed"] for result in fleet.mount(tag="mine").values())
+    assert not any(result["changed"] for result in fleet.mount().values())
     fleet.unmount()
+    assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("device", why="it waits for a deadline, and what is asked is the mount of a device either way")
 def test_mount_that_does_not_answer_is_given_up(fleet: Fleet) -> None:
     fleet.mount(tag="mine")
     for name, guest in fleet.guests.items():
@@ -80,10 +92,11 @@ def test_mount_that_does_not_answer_is_given_up(fleet: Fleet) -> None:
     fleet.unmount()
 
 
-def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(fleet: Fleet, guests: Guests) -> None:
-    disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"))
+@pytest.mark.transport("device", why="the unit of a view has the same lines; test_restarts.py boots with one")
+def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(disks: Fleet) -> None:
     disks.mount(persistence="systemd", mount_path=PATH)
-    for name, guest in disks.guests.items():
+
+    def check(name: str, guest: Guest) -> None:
         assert guest.run(["systemctl", "is-enabled", "--", UNIT]).stdout.strip() == "enabled"
         assert boot(guest) == "active"
         assert content_is_right(guest, PATH)
@@ -95,6 +108,8 @@ def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(fleet: Flee
         assert [line.split()[0] for line in failed.splitlines()] == [UNIT]
         waiting = guest.run(["systemctl", "show", "--property=After", "multi-user.target", "local-fs.target"]).stdout
         assert UNIT not in waiting
+
+    on_each(disks, check)
     disks.mount(persistence="systemd", mount_path=PATH)
     assert all(content_is_right(guest, PATH) for guest in disks.guests.values())
     disks.unmount()
@@ -103,27 +118,36 @@ def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(fleet: Flee
         assert guest.run(["find", "/etc/systemd/system", "-name", "*mount"]).stdout.count("srv") == 0
 
 
-def test_lines_for_those_who_mount_by_themselves(fleet: Fleet, guests: Guests) -> None:
-    disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"))
-    for name, result in disks.mount(guest="none", tag="mine", mount_path=PATH).items():
-        guest = disks.guests[name]
-        lines = result["mounts"][0]["mount_lines"]
+@BOTH
+def test_lines_for_those_who_mount_by_themselves(disks: Fleet) -> None:
+    # In a view the odd path is only a name that the guest finds there.
+    path = f"/models{PATH}" if disks.transport == VIEW else PATH
+    mounted = device_path(disks.transport, path)
+    unit = "models.mount" if disks.transport == VIEW else UNIT
+    results = disks.mount(guest="none", mount_path=path)
+
+    def check(name: str, guest: Guest) -> None:
+        lines = results[name]["mounts"][0]["mount_lines"]
         guest.run(["sh", "-c", lines["command"]])
-        assert content_is_right(guest, PATH)
-        guest.run(["umount", PATH])
+        assert content_is_right(guest, path)
+        guest.run(["umount", mounted])
         # cloud-init puts these fields into fstab.
         assert " ".join(json.loads(lines["cloud_init"].split("- ", 1)[1])) == lines["fstab"]
         guest.run(["tee", "-a", "/etc/fstab"], input=lines["fstab"] + "\n")
         assert boot(guest) == "active"
-        assert content_is_right(guest, PATH)
-        guest.run(["umount", PATH])
+        assert content_is_right(guest, path)
+        guest.run(["umount", mounted])
         guest.run(["sed", "-i", "/virtiofs/d", "/etc/fstab"])
         file = lines["systemd"].split("\n", 1)[0].removeprefix("# ")
-        assert file == f"/etc/systemd/system/{UNIT}"
+        assert file == f"/etc/systemd/system/{unit}"
         guest.run(["tee", file], input=lines["systemd"])
         guest.run(["systemctl", "daemon-reload"])
-        guest.run(["systemctl", "start", "--", UNIT])
-        assert content_is_right(guest, PATH)
-        guest.run(["umount", PATH])
+        guest.run(["systemctl", "start", "--", unit])
+        assert content_is_right(guest, path)
+        guest.run(["systemctl", "stop", "--", unit])
+        guest.run(["rm", file])
+        guest.run(["systemctl", "daemon-reload"])
+
+    on_each(disks, check)
     disks.unmount()
     assert disks.leftovers() == {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from engine import Engine
-from fleet import BOTH, Fleet, checksum, guest_checksum, leftovers
+from fleet import BOTH, VIEW, Fleet, binds, checksum, devices, entry, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
@@ -39,10 +39,7 @@ def at_once(fleet: Fleet, engines: dict[str, Engine]) -> Iterator[Any]:
 
 def wanted(guest: Guest, transport: str) -> list[dict[str, Any]]:
     """Entries for both models of a guest."""
-    return [
-        {"vm": guest.name, "model": name, "model_center": "zoo", "transport": transport}
-        for name in ("llama-nano", "acme/embed.v2")
-    ]
+    return [entry(guest.name, name, transport) for name in ("llama-nano", "acme/embed.v2")]
 
 
 def settled(result: dict[str, Any]) -> None:
@@ -59,11 +56,10 @@ def mounted(engine: Engine, guest: Guest, transport: str) -> None:
     assert guest_checksum(guest, f"/models/{WEIGHTS}") == checksum(WEIGHTS)
     assert guest_checksum(guest, f"/models/{SAFETENSORS}") == checksum(SAFETENSORS)
     found = leftovers(guest, engine.host)
-    devices = 1 if transport == "view" else 2
-    assert len(found["live devices"]) == len(found["persistent devices"]) == devices
-    # A view is bound as well.
-    assert len(found["binds"].splitlines()) == 2 + (transport == "view")
-    assert len([line for line in found["guest mounts"].splitlines() if "/.m/" not in line]) == devices
+    assert len(found["live devices"]) == len(found["persistent devices"]) == devices(transport, 2)
+    assert len(found["binds"].splitlines()) == binds(transport, 2)
+    own = [line for line in found["guest mounts"].splitlines() if "/.m/" not in line]
+    assert len(own) == devices(transport, 2)
 
 
 def gone(engine: Engine, guest: Guest) -> None:
@@ -75,7 +71,7 @@ def gone(engine: Engine, guest: Guest) -> None:
 @BOTH
 def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any, transport: str) -> None:
     # The view has one device for both models.
-    few = 6 if transport == "view" else 8
+    few = 4 + 2 * devices(transport, 2)
 
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         effects = 1
@@ -94,6 +90,37 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
             mounted(engine, guest, transport)
             effects += 1
         assert effects > few
+        gone(engine, guest)
+
+    at_once(kill_everywhere)
+
+
+@pytest.mark.transport("view", why="the device of a model comes, goes and is replaced whatever others there are")
+def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_another(at_once: Any) -> None:
+    def kill_everywhere(engine: Engine, guest: Guest) -> None:
+        stays, other = wanted(guest, VIEW)
+        place = {"vm": guest.name, "mount_path": f"/models/{other['model']}"}
+
+        def leave() -> None:
+            assert engine.run([place], state="absent")["failure"] is None
+
+        def kill(job: dict[str, Any], state: str = "present", again: bool = False) -> None:
+            effects = 1
+            while engine.killed([job], effects, state=state):
+                # Every second time the next run wants something else.
+                if again and effects % 2:
+                    leave()
+                mounted(engine, guest, VIEW)
+                if again:
+                    leave()
+                effects += 1
+            assert effects > 3
+
+        settled(engine.run([stays]))
+        kill(other, again=True)
+        kill(entry(guest.name, "acme", VIEW, mount_path=place["mount_path"]))
+        mounted(engine, guest, VIEW)
+        kill(place, state="absent")
         gone(engine, guest)
 
     at_once(kill_everywhere)
@@ -135,13 +162,14 @@ def test_runs_side_by_side_lose_nothing(at_once: Any, transport: str) -> None:
         found = leftovers(guest, engine.host)
         assert len(found["live devices"]) == len(found["persistent devices"]) == len(set(found["live devices"])) <= 2
         models = guest.xml().findall("metadata/{urn:modelfleet:kvm}mounts/*")
-        assert len(models) == len(found["binds"].splitlines()) - (transport == "view")
+        assert len(found["binds"].splitlines()) == binds(transport, len(models))
         mounted(engine, guest, transport)
         gone(engine, guest)
 
     at_once(side_by_side)
 
 
+@pytest.mark.transport("device", why="it waits for deadlines, and what does not go is a device either way")
 def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(fleet: Fleet, at_once: Any) -> None:
     fleet.spoil()
 

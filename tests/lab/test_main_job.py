@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_run import Ansible, Run
-from conftest import Guests
-from fleet import checksum, guest_checksum, leftovers, publish
+from conftest import Lend
+from fleet import DEVICE, checksum, guest_checksum, leftovers, publish
 
 from modelfleet_lab import Host
 
@@ -33,16 +33,17 @@ def outcome(run: Run) -> dict[str, list[object]]:
     }
 
 
-def test_main_job(unprepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
+@pytest.mark.transport("view", why="the job has both, one model by each")
+def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> None:
     hosts = unprepared
-    both = guests()
-    vm = next(iter(both.values())).name
+    fleet = lend(hosts)
+    vm, both = fleet.vm, fleet.guests
     variables = {
         # Blanks and newlines come along when people paste.
         "model_centers": [{"name": " zoo\n", "storage_url": "  file:///srv/models \n"}],
         "vm_models": [
-            {"vm": f" {vm}\n", "model": "llama-nano", "model_center": "zoo"},
-            {"vm": vm, "model": "acme/embed.v2", "model_center": "zoo", "mount_path": "/data/my embeddings"},
+            {"vm": f" {vm}\n", "model": "llama-nano", "model_center": "zoo", "transport": fleet.transport},
+            fleet.entry("acme/embed.v2", transport=DEVICE, mount_path="/data/my embeddings"),
         ],
     }
 

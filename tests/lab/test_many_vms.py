@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
 import pytest
 from ansible_run import Ansible
+from fleet import DEVICE, VIEW, entry
 
 from modelfleet_lab import Host
 
@@ -40,7 +42,7 @@ def many(prepared: dict[str, Host]) -> Iterator[list[str]]:
 
 
 def test_thousand_vms_in_one_call(many: list[str], ansible: Ansible) -> None:
-    mounts = [{"vm": name, "model": "llama-nano", "model_center": "zoo"} for name in many]
+    mounts = [entry(name, "llama-nano", transport) for name, transport in zip(many, itertools.cycle((DEVICE, VIEW)))]
     for check, changed in ((True, COUNT), (False, COUNT), (False, 0)):
         arguments = {"mounts": mounts, "return": "changed"}
         result = ansible.module("vm_model_mount", arguments, check=check, limit="beta")["beta"]

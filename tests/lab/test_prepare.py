@@ -16,10 +16,13 @@ from xml.etree import ElementTree
 import pytest
 from ansible_run import Ansible, Result
 from conftest import Guests
-from fleet import MODELS, Fleet
+from fleet import DEVICE, MODELS, VIEW, Fleet, entry
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
+
+# A VM is made able for devices, of which a view is one, so that most tests need only one transport.
+DEVICES = pytest.mark.transport("device", why="a view is a device as well")
 
 # libvirt before 9.2 gets a NUMA cell as well.
 STEPS = {
@@ -60,8 +63,11 @@ def publish_many(hosts: dict[str, Host], count: int) -> list[str]:
     return names
 
 
-def test_a_vm_without_anything_takes_nine_models(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
-    fleet = Fleet(prepared, ansible, guests(ports=1, shared_memory=False))
+@pytest.mark.transport("device", why="the view comes in the same test")
+def test_a_vm_without_anything_takes_nine_models(
+    prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str
+) -> None:
+    fleet = Fleet(prepared, ansible, guests(ports=1, shared_memory=False), transport)
     fleet.refuse(("no_shared_memory", {}))
     for host, result in prepare(fleet, ports=9).items():
         assert (result["changed"], result["actions"]) == (True, STEPS[host])
@@ -88,19 +94,23 @@ def test_a_vm_without_anything_takes_nine_models(prepared: dict[str, Host], ansi
         assert (result["changed"], result["restart_required"]) == (False, False)
 
     names = publish_many(prepared, 9)
-    mounts = [{"vm": fleet.vm, "model": name, "model_center": "zoo"} for name in names]
-    ansible.module("vm_model_mount", {"mounts": mounts})
-    for guest in fleet.guests.values():
-        assert [guest.run(["cat", f"/models/{name}/name.txt"]).stdout for name in names] == names
-    # The models stand where there was room for them.
-    for result in prepare(fleet, ports=9).values():
-        assert (result["changed"], result["restart_required"]) == (False, False)
-    ansible.module("vm_model_mount", {"mounts": mounts, "state": "absent"})
-    assert fleet.leftovers() == {}
+    for by in (DEVICE, VIEW):
+        mounts = [entry(fleet.vm, name, by) for name in names]
+        ansible.module("vm_model_mount", {"mounts": mounts})
+        for guest in fleet.guests.values():
+            assert [guest.run(["cat", f"/models/{name}/name.txt"]).stdout for name in names] == names
+        # The models stand where there was room for them.
+        for result in prepare(fleet, ports=9).values():
+            assert (result["changed"], result["restart_required"]) == (False, False)
+        ansible.module("vm_model_mount", {"mounts": mounts, "state": "absent"})
+        assert fleet.leftovers() == {}
 
 
-def test_all_in_one_run_with_a_diff(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
-    fleet = Fleet(prepared, ansible, guests(ports=0, shared_memory=False))
+@pytest.mark.transport("view", why="the device comes in the test above")
+def test_all_in_one_run_with_a_diff(
+    prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str
+) -> None:
+    fleet = Fleet(prepared, ansible, guests(ports=0, shared_memory=False), transport)
     arguments = {"vms": [fleet.vm], "ports": 1, "restart": "when_due", "timeout": 60}
     for host, result in ansible.module("vm_model_prepare", arguments, diff=True).items():
         lines = set(result["diff"]["after"].splitlines()) - set(result["diff"]["before"].splitlines())
@@ -113,26 +123,31 @@ def test_all_in_one_run_with_a_diff(prepared: dict[str, Host], ansible: Ansible,
     assert fleet.leftovers() == {}
 
 
+@DEVICES
 def test_libvirt_restarted_under_a_vm_with_a_numa_cell(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
     """libvirt 9.0 then refuses VMs without one, and takes those that were prepared."""
-    able = Fleet({"alpha": prepared["alpha"]}, fleet.ansible, guests(only="alpha", up=False))
+    able = Fleet({"alpha": prepared["alpha"]}, fleet.ansible, guests(only="alpha", up=False), fleet.transport)
     (result,) = prepare(able).values()
     assert (result["actions"], result["restart_required"]) == (["add_numa_cell"], False)
     boot(able)
     fleet.spoil()
     prepared["alpha"].run(["systemctl", "restart", "libvirtd"])
-    arguments = {"vm": fleet.vm, "model": "llama-nano", "model_center": "zoo"}
-    refused = fleet.ansible.module("vm_model_mount", arguments, ok=False, limit="alpha")["alpha"]
-    assert refused["error_code"] == "libvirt_restarted"
+    for by in (DEVICE, VIEW):
+        arguments = fleet.entry(transport=by)
+        refused = fleet.ansible.module("vm_model_mount", arguments, ok=False, limit="alpha")["alpha"]
+        assert refused["error_code"] == "libvirt_restarted"
     assert able.mount()["alpha"]["changed"]
     assert able.guests["alpha"].run(["ls", "/models/llama-nano"]).stdout.split() == ["config.json", "weights.bin"]
     able.unmount()
     assert able.leftovers() == {}
 
 
-def test_a_guest_that_cannot_be_asked_to_shut_down(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
+@DEVICES
+def test_a_guest_that_cannot_be_asked_to_shut_down(
+    prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str
+) -> None:
     """It has no agent channel yet, and the kernel of these guests does not listen to ACPI."""
-    fleet = Fleet(prepared, ansible, guests(agent=False))
+    fleet = Fleet(prepared, ansible, guests(agent=False), transport)
     arguments = {"vms": [fleet.vm], "restart": "when_due", "timeout": 2}
     for result in ansible.module("vm_model_prepare", arguments, ok=False).values():
         (vm,) = result["vms"]
@@ -151,6 +166,7 @@ def test_a_guest_that_cannot_be_asked_to_shut_down(prepared: dict[str, Host], an
     fleet.unmount()
 
 
+@DEVICES
 def test_a_silent_agent_is_not_waited_for(fleet: Fleet) -> None:
     """libvirt would give it a minute before it turns to ACPI."""
     fleet.spoil()
@@ -170,8 +186,11 @@ def is_silent(guest: Guest) -> bool:
     return "the agent is silent" in guest.console()
 
 
-def test_states_in_which_there_is_no_restart(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
-    fleet = Fleet(prepared, ansible, guests(ports=1))
+@DEVICES
+def test_states_in_which_there_is_no_restart(
+    prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str
+) -> None:
+    fleet = Fleet(prepared, ansible, guests(ports=1), transport)
     for host in prepared.values():
         host.run(["virsh", "suspend", fleet.vm])
     for result in prepare(fleet, ok=False, ports=2, restart="when_due").values():
@@ -188,8 +207,9 @@ def test_states_in_which_there_is_no_restart(prepared: dict[str, Host], ansible:
         assert (result["restart_required"], result["enough"]["running"]) == (False, None)
 
 
-def test_a_transient_vm(prepared: dict[str, Host], ansible: Ansible, guests: Guests) -> None:
-    fleet = Fleet(prepared, ansible, guests())
+@DEVICES
+def test_a_transient_vm(prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str) -> None:
+    fleet = Fleet(prepared, ansible, guests(), transport)
     for host in prepared.values():
         host.run(["virsh", "undefine", fleet.vm])
     arguments = {"vms": ["no-such-vm", fleet.vm]}

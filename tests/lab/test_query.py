@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleet import Fleet
+import pytest
+from fleet import DEVICE, Fleet
 
 ACCOUNT = "7a6f9f0e-3c8b-4c1a-9d0e-0f5b2a4c6e81"
 NANO = "/models/llama-nano"
 EMBED = "/data/embeddings"
 
 
+@pytest.mark.transport("view", why="the VM has a device beside the view")
 def test_filters(fleet: Fleet) -> None:
     fleet.mount(account_uuid=ACCOUNT, owner="chat")
-    fleet.mount("acme/embed.v2", guest="none", mount_path=EMBED, tag="embeddings")
+    fleet.mount("acme/embed.v2", guest="none", mount_path=EMBED, tag="embeddings", transport=DEVICE)
     vm = next(iter(fleet.guests.values()))
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({}, [EMBED, NANO]),
         ({"vms": f"{vm.name[:-1]}*", "models": ["*"]}, [EMBED, NANO]),
         ({"vms": ["no-such-vm-*"]}, []),
         ({"models": ["acme/*"]}, [EMBED]),
-        ({"models": ["acme/*", "llama-nano"], "tags": ["llama-nano-*"]}, [NANO]),
+        ({"models": ["acme/*", "llama-nano"], "tags": ["modelf*"]}, [NANO]),
         ({"model_centers": ["zoo"], "owners": ["default"]}, [EMBED]),
         ({"accounts": [ACCOUNT.upper()]}, [NANO]),
         ({"mount_paths": ["/data/*"], "statuses": ["Mounted"]}, []),
@@ -64,6 +66,7 @@ def test_filters(fleet: Fleet) -> None:
     fleet.unmount("acme/embed.v2")
 
 
+@pytest.mark.transport("device", why="nothing is mounted")
 def test_vm_that_cannot_be_read(fleet: Fleet) -> None:
     for host, guest in fleet.guests.items():
         newer = f"<mounts schema_version='99' vm='{guest.uuid}'/>"

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fleet import BOTH, MODELS, Fleet
+from fleet import BOTH, MODELS, Fleet, device_path
 
 PATH = "/models/llama-nano"
 
@@ -53,7 +53,7 @@ def test_root_in_the_guest_cannot_write(fleet: Fleet) -> None:
     for host, guest in fleet.guests.items():
         before = listing(fleet, host)
         in_view = fleet.transport == "view"
-        mounted = "/models" if in_view else PATH
+        mounted = device_path(fleet.transport, PATH)
         guest.run(["mount", "-o", "remount,rw", mounted])
         tag = guest.run(["sh", "-c", f"grep ' {mounted} ' /proc/mounts"]).stdout.split(" ", 1)[0]
         guest.run(["mkdir", "-p", "/mnt/second"])
@@ -79,7 +79,7 @@ def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> 
         for name, guest in fleet.guests.items():
             fleet.hosts[name].run(["mount", "-t", "tmpfs", "scratch", below])
             # Not even after the guest has taken its own protection away.
-            guest.run(["mount", "-o", "remount,rw", "/models" if fleet.transport == "view" else PATH])
+            guest.run(["mount", "-o", "remount,rw", device_path(fleet.transport, PATH)])
             assert guest.run(["touch", f"{PATH}/below/x"], check=False).returncode != 0
             assert fleet.hosts[name].run(["ls", below]).stdout == ""
         fleet.unmount()
@@ -89,15 +89,17 @@ def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> 
             host.run(["rmdir", below], check=False)
 
 
+@BOTH
 def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> None:
+    mounted = device_path(fleet.transport, PATH)
     fleet.mount()
     for guest in fleet.guests.values():
-        guest.run(["mount", "-o", "remount,rw,suid,dev", PATH])
+        guest.run(["mount", "-o", "remount,rw,suid,dev", mounted])
     assert all(mounts[0]["drift"] and mounts[0]["layers"]["guest"] == "wrong" for mounts in fleet.info().values())
     for result in fleet.mount().values():
         assert result["mounts"][0]["actions"] == ["record", "remount_in_guest", "settle_record"]
     for guest in fleet.guests.values():
-        options = guest.run(["sh", "-c", f"grep ' {PATH} ' /proc/mounts"]).stdout.split(" ")[3].split(",")
+        options = guest.run(["sh", "-c", f"grep ' {mounted} ' /proc/mounts"]).stdout.split(" ")[3].split(",")
         assert {"ro", "nosuid", "nodev"} <= set(options)
     assert not any(result["changed"] for result in fleet.mount().values())
     fleet.unmount()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from conftest import Guests
-from fleet import BOTH, MODELS, Fleet, checksum, guest_checksum
+from fleet import BOTH, DEVICE, MODELS, Fleet, binds, checksum, guest_checksum
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
@@ -26,10 +27,10 @@ def assert_right(fleet: Fleet) -> None:
         assert guest_checksum(guest, WEIGHTS) == checksum("llama-nano/weights.bin")
 
 
-def binds(fleet: Fleet) -> dict[str, int]:
-    """How many models are bound for the VM on each host."""
+def bound(fleet: Fleet) -> set[int]:
+    """How many binds there are for the VM on the hosts."""
     return {
-        name: fleet.hosts[name].run(["cat", "/proc/self/mountinfo"]).stdout.count(f"/{guest.uuid}/")
+        fleet.hosts[name].run(["cat", "/proc/self/mountinfo"]).stdout.count(f"/{guest.uuid}/")
         for name, guest in fleet.guests.items()
     }
 
@@ -39,14 +40,14 @@ def test_vm_stopped_and_started(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
         guest.destroy()
-    assert set(binds(fleet).values()) == {0}
+    assert bound(fleet) == {0}
     for mounts in fleet.info().values():
         assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Attached", False)]
     assert not any(result["changed"] for result in fleet.mount().values())
     for guest in fleet.guests.values():
         guest.start()
         guest.wait_agent()
-    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
+    assert bound(fleet) == {binds(fleet.transport, 1)}
     for result in fleet.mount().values():
         assert result["mounts"][0]["actions"] == ["record", "mount_in_guest", "settle_record"]
     assert_right(fleet)
@@ -96,7 +97,7 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     for result in fleet.mount().values():
         assert "bind_source" in result["mounts"][0]["actions"]
     assert_right(fleet)
-    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
+    assert bound(fleet) == {binds(fleet.transport, 1)}
 
 
 @BOTH
@@ -109,13 +110,14 @@ def test_host_rebooted(fleet: Fleet) -> None:
         guest.start()
     for guest in fleet.guests.values():
         guest.wait_agent()
-    assert set(binds(fleet).values()) == {1 + (fleet.transport == "view")}
+    assert bound(fleet) == {binds(fleet.transport, 1)}
     assert not any(result["changed"] for result in fleet.ansible.module("kvm_host_prepare", {}).values())
     assert_right(fleet)
     fleet.unmount()
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.transport("view", why="what the hook leaves of a VM that was stopped is looked at above for both")
 def test_records_go_with_the_vm(fleet: Fleet) -> None:
     fleet.mount()
     for host in fleet.hosts.values():
@@ -123,9 +125,10 @@ def test_records_go_with_the_vm(fleet: Fleet) -> None:
         host.run(["virsh", "undefine", fleet.vm])
     for result in fleet.ansible.module("vm_model_mount_info", {}).values():
         assert fleet.vm not in [mount["vm"] for mount in result["mounts"]]
-    assert set(binds(fleet).values()) == {0}
+    assert bound(fleet) == {0}
 
 
+@pytest.mark.transport("device", why="whose a record is stands in the record")
 def test_clone_does_not_inherit_records(fleet: Fleet) -> None:
     """The record in a cloned XML names the other VM: it is no record of the clone."""
     fleet.mount()
@@ -142,14 +145,19 @@ def test_clone_does_not_inherit_records(fleet: Fleet) -> None:
             host.run(["virsh", "undefine", "clone"])
 
 
+@pytest.mark.transport("view", why="a device comes in the same test")
 def test_libvirt_restarted(fleet: Fleet) -> None:
-    """Records and devices survive it; libvirt before 9.2 then cannot plug, and we say so in words that help."""
+    """Records and devices survive it; libvirt before 9.2 then cannot plug, and we say so in words that help.
+
+    What needs no plugging goes on: a model joins the view.
+    """
     fleet.mount()
     fleet.spoil()
     for host in fleet.hosts.values():
         host.run(["systemctl", "restart", "libvirtd"])
     assert not any(result["changed"] for result in fleet.mount().values())
-    arguments = {"vm": fleet.vm, "model": "acme/embed.v2", "model_center": "zoo"}
+    fleet.mount("acme/embed.v2")
+    arguments = fleet.entry("acme", transport=DEVICE, mount_path="/srv/acme")
     old = fleet.ansible.module("vm_model_mount", arguments, ok=False, limit="alpha")["alpha"]
     assert old["error_code"] == "libvirt_restarted"
     new = fleet.ansible.module("vm_model_mount", arguments, limit="beta")["beta"]
@@ -158,40 +166,44 @@ def test_libvirt_restarted(fleet: Fleet) -> None:
         assert not any(mount["drift"] for mount in mounts)
 
 
-UNIT = "/etc/systemd/system/models-llama\\x2dnano.mount"
+UNITS = {
+    "device": "/etc/systemd/system/models-llama\\x2dnano.mount",
+    "view": "/etc/systemd/system/models.mount",
+}
 
 
-def test_guest_with_systemd_rebooted(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
+@BOTH
+def test_guest_with_systemd_rebooted(disks: Fleet) -> None:
     """A Debian guest mounts by itself again when it boots; the unit that does so comes and goes with the mount."""
-    debian = Fleet(prepared, fleet.ansible, guests(kind="disk"))
-    assert_right(debian)
-    for guest in debian.guests.values():
-        guest.run(["test", "-f", UNIT])
+    unit = UNITS[disks.transport]
+    assert_right(disks)
+    for guest in disks.guests.values():
+        guest.run(["test", "-f", unit])
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(Guest.reboot, debian.guests.values()))
+        list(pool.map(Guest.reboot, disks.guests.values()))
 
     def sees_the_model(guest: Guest) -> bool:
         return guest.run(["test", "-f", WEIGHTS], check=False).returncode == 0
 
-    for guest in debian.guests.values():
+    for guest in disks.guests.values():
         wait_until(f"{guest} mounts the model", 30, functools.partial(sees_the_model, guest))
-    for result in debian.mount().values():
+    for result in disks.mount().values():
         assert result["mounts"][0]["actions"] == []
-    for guest in debian.guests.values():
+    for guest in disks.guests.values():
         assert guest_checksum(guest, WEIGHTS) == checksum("llama-nano/weights.bin")
     # Somebody in the guest takes the unit away: it is drift, and repaired.
-    for guest in debian.guests.values():
-        guest.run(["rm", UNIT])
-    assert [mounts[0]["layers"]["guest"] for mounts in debian.info().values()] == ["wrong", "wrong"]
+    for guest in disks.guests.values():
+        guest.run(["rm", unit])
+    assert [mounts[0]["layers"]["guest"] for mounts in disks.info().values()] == ["wrong", "wrong"]
     for check in (True, False):
-        for result in debian.mount(check=check).values():
+        for result in disks.mount(check=check).values():
             assert result["mounts"][0]["actions"] == ["record", "write_guest_unit", "settle_record"]
     # What was decided once stays; to have no unit must be asked for.
-    for result in debian.mount(persistence="none").values():
+    for result in disks.mount(persistence="none").values():
         assert result["mounts"][0]["actions"] == ["record", "remove_guest_unit", "settle_record"]
-    for result in debian.mount(persistence="systemd").values():
+    for result in disks.mount(persistence="systemd").values():
         assert result["mounts"][0]["actions"] == ["record", "write_guest_unit", "settle_record"]
-    debian.unmount()
-    assert debian.leftovers() == {}
-    for guest in debian.guests.values():
-        assert guest.run(["test", "-e", UNIT], check=False).returncode != 0
+    disks.unmount()
+    assert disks.leftovers() == {}
+    for guest in disks.guests.values():
+        assert guest.run(["test", "-e", unit], check=False).returncode != 0

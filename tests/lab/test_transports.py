@@ -24,7 +24,7 @@ IN = ["bind_source", "attach", "verify_read_only", "mount_in_guest"]
 CONVERTED = ["record", *OUT, *IN, "settle_record", "unbind_source"]
 # Of both on each of the two hosts.
 TWICE = [[CONVERTED] * 2] * 2
-NOTHING = [[[]] * 2] * 2
+NOTHING: list[list[list[str]]] = [[[]] * 2] * 2
 BOTH = pytest.mark.parametrize("old", ["device", "view"])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from fleet import MODELS, Fleet, checksum, guest_checksum, leftovers, publish
+from fleet import GONE, JOINED, MODELS, RELEASED, SET_UP, Fleet, checksum, guest_checksum, leftovers, publish
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
@@ -21,9 +21,7 @@ NANO, EMBED = "llama-nano", "acme/embed.v2"
 FILES = {NANO: "llama-nano/weights.bin", EMBED: "acme/embed.v2/model.safetensors"}
 
 
-@pytest.fixture
-def transport() -> str:
-    return "view"
+pytestmark = pytest.mark.transport("view", why="a device of its own has none of this")
 
 
 def actions(results: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -50,17 +48,15 @@ def leave(guest: Guest) -> None:
 
 
 def test_models_come_and_go_in_one_device(fleet: Fleet) -> None:
-    set_up = ["record", "bind_source", "attach", "verify_read_only", "mount_in_guest", "settle_record"]
-    assert actions(fleet.mount(check=True)) == [set_up] * 2
+    assert actions(fleet.mount(check=True)) == [SET_UP] * 2
     assert fleet.leftovers() == {}
-    assert actions(fleet.mount()) == [set_up] * 2
+    assert actions(fleet.mount()) == [SET_UP] * 2
     assert actions(fleet.mount(check=True)) == actions(fleet.mount()) == [[]] * 2
     # The second needs no device, and nothing of the guest; what the guest knows already it finds again.
     for guest in fleet.guests.values():
         reads(guest, NANO)
-    joined = ["record", "bind_source", "verify_read_only", "settle_record"]
-    assert actions(fleet.mount(EMBED, transport="auto", check=True)) == [joined] * 2
-    assert actions(fleet.mount(EMBED, transport="auto")) == [joined] * 2
+    assert actions(fleet.mount(EMBED, transport="auto", check=True)) == [JOINED] * 2
+    assert actions(fleet.mount(EMBED, transport="auto")) == [JOINED] * 2
     assert actions(fleet.mount(EMBED, transport="auto")) == [[]] * 2
     for name, guest in fleet.guests.items():
         reads(guest, NANO, EMBED)
@@ -70,15 +66,11 @@ def test_models_come_and_go_in_one_device(fleet: Fleet) -> None:
         assert [(item["status"], item["drift"], item["record"]["transport"]) for item in mounts] == [
             ("Mounted", False, "view")
         ] * 2
-    released = ["record", "release_source", "forget_record"]
-    assert actions(fleet.unmount(check=True)) == actions(fleet.unmount()) == [released] * 2
+    assert actions(fleet.unmount(check=True)) == actions(fleet.unmount()) == [RELEASED] * 2
     for guest in fleet.guests.values():
         reads(guest, EMBED)
     assert actions(fleet.unmount()) == [[]] * 2
-    assert (
-        actions(fleet.unmount(EMBED))
-        == [["record", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source", "forget_record"]] * 2
-    )
+    assert actions(fleet.unmount(EMBED)) == [GONE] * 2
     assert fleet.leftovers() == {}
 
 
@@ -92,7 +84,7 @@ def test_model_in_use_is_not_taken_out(fleet: Fleet) -> None:
         assert result["details"]["undone"] == ["release_source", "record"]
         assert [user["name"] for user in result["details"]["guest_processes"]] == ["sleep"]
     # Nor is the other one, which nobody uses, kept by it.
-    assert actions(fleet.unmount(EMBED)) == [["record", "release_source", "forget_record"]] * 2
+    assert actions(fleet.unmount(EMBED)) == [RELEASED] * 2
     for mounts in fleet.info().values():
         assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)]
     for result in fleet.unmount(ok=False).values():
@@ -109,13 +101,38 @@ def test_by_force_a_model_in_use_goes_from_the_host(fleet: Fleet) -> None:
     fleet.mount(EMBED)
     for guest in fleet.guests.values():
         use(guest, NANO)
-    assert actions(fleet.unmount(force=True)) == [["record", "release_source", "forget_record"]] * 2
+    assert actions(fleet.unmount(force=True)) == [RELEASED] * 2
     for name, guest in fleet.guests.items():
         daemon = f"cat /proc/$(pgrep -f 'virtiofsd.*{guest.uuid}' | head -n1)/mountinfo"
         assert NANO not in fleet.hosts[name].run(["sh", "-c", daemon]).stdout
         leave(guest)
     fleet.unmount(EMBED)
     assert fleet.leftovers() == {}
+
+
+def test_model_that_a_container_in_the_guest_uses_is_not_taken_out(fleet: Fleet) -> None:
+    fleet.mount()
+    fleet.mount(EMBED)
+    for guest in fleet.guests.values():
+        container = "unshare -m --propagation private sleep 600 >/dev/null 2>&1 & echo $! > /user"
+        guest.run(["sh", "-c", f"cd /models/{NANO} && {container}"])
+        wait_until("the container is there", 10, functools.partial(_is_apart, guest))
+    for result in fleet.unmount(ok=False).values():
+        assert (result["error_code"], result["changed"]) == ("mount_busy", False)
+        assert [user["name"] for user in result["details"]["guest_processes"]] == ["sleep"]
+    for mounts in fleet.info().values():
+        assert [(mount["status"], mount["drift"]) for mount in mounts] == [("Mounted", False)] * 2
+    for guest in fleet.guests.values():
+        reads(guest, NANO, EMBED)
+        leave(guest)
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
+def _is_apart(guest: Guest) -> bool:
+    spaces = guest.run(["sh", "-c", "readlink /proc/$(cat /user)/ns/mnt /proc/self/ns/mnt"]).stdout.split()
+    return len(set(spaces)) == 2
 
 
 def test_another_model_at_the_same_path(fleet: Fleet) -> None:
@@ -185,10 +202,7 @@ def test_guest_that_mounts_the_view_by_itself(fleet: Fleet) -> None:
         guest.run(["sh", "-c", mounted[name]["mounts"][0]["mount_lines"]["command"]])
         reads(guest, NANO)
     # What comes later is there without anybody's doing.
-    assert (
-        actions(fleet.mount(EMBED, guest="none"))
-        == [["record", "bind_source", "verify_read_only", "settle_record"]] * 2
-    )
+    assert actions(fleet.mount(EMBED, guest="none")) == [JOINED] * 2
     for guest in fleet.guests.values():
         reads(guest, NANO, EMBED)
     for result in fleet.unmount(ok=False).values():
@@ -206,16 +220,18 @@ def test_what_does_not_go_together(fleet: Fleet) -> None:
         ("invalid_input", {"mount_path": "/models"}),
         ("invalid_input", {"mount_path": "/models/.m"}),
         ("invalid_input", {"tag": "mine"}),
+        ("invalid_input", {"mount_path": f"/models/{'x' * 256}"}),
+        ("invalid_input", {"mount_path": f"/models{'/x' * 512}"}),
     )
     fleet.mount()
     calls = [
-        fleet.entry(transport="device"),
         fleet.entry(EMBED, transport="device"),
         fleet.entry(EMBED, guest="none"),
         fleet.entry(EMBED, persistence="systemd"),
         fleet.entry(EMBED, mount_path=f"/models/{NANO}/below"),
+        fleet.entry(mount_path="/models/second"),
     ]
-    expected = ["transport_conflict"] * 8 + ["duplicate_mount"] * 2
+    expected = ["transport_conflict"] * 6 + ["duplicate_mount"] * 4
     for results in fleet.ansible.each("vm_model_mount", calls).values():
         assert [result.get("error_code") for result in results] == expected
         assert not any(result["changed"] for result in results)
@@ -237,6 +253,15 @@ def test_files_in_the_guest_are_not_hidden(fleet: Fleet) -> None:
     fleet.mount()
     fleet.unmount()
     assert fleet.leftovers() == {}
+
+
+@pytest.mark.parametrize("command", ["ln -s /tmp /models", "echo x > /models"])
+def test_what_is_in_the_way_of_the_view(fleet: Fleet, command: str) -> None:
+    for guest in fleet.guests.values():
+        guest.run(["sh", "-c", f"rm -rf /models && {command}"])
+    fleet.refuse(("mount_path_unusable", {}))
+    for guest in fleet.guests.values():
+        guest.run(["rm", "/models"])
 
 
 def test_file_system_over_a_model_is_told(fleet: Fleet) -> None:
@@ -306,18 +331,29 @@ def _has_no_device(guest: Guest) -> bool:
     return guest.xml().find("devices/filesystem") is None
 
 
-def test_vms_see_their_own_view_and_nothing_above_it(fleet: Fleet, guests: Any) -> None:
-    other = Fleet(fleet.hosts, fleet.ansible, guests(), "view")
+def test_vms_see_their_own_view_and_nothing_above_it(fleet: Fleet, second: Fleet) -> None:
     fleet.mount()
-    other.mount(EMBED)
+    second.mount(EMBED)
     for name, guest in fleet.guests.items():
         reads(guest, NANO)
-        reads(other.guests[name], EMBED)
+        reads(second.guests[name], EMBED)
+        assert guest.run(["ls", "-A", "/models"]).stdout.split() == [".m", NANO]
+        assert second.guests[name].run(["ls", "-A", "/models"]).stdout.split() == [".m", "acme"]
+        host = fleet.hosts[name]
+        assert served(host, guest) == [f"{MODELS}/{NANO}"]
+        assert served(host, second.guests[name]) == [f"{MODELS}/{EMBED}"]
         (bind,) = guest.run(["ls", "-A", "/models/.m"]).stdout.splitlines()
         # What lies above is the guest's own, however it is asked for.
         assert guest.run(["ls", f"/models/.m/{bind}/../../.."]).stdout == guest.run(["ls", "/"]).stdout
         inside = guest.run(["sh", "-c", f"cd /models/.m/{bind} && ls ../../.."]).stdout
         assert inside == guest.run(["ls", "/"]).stdout
     fleet.unmount()
-    other.unmount(EMBED)
-    assert fleet.leftovers() == other.leftovers() == {}
+    second.unmount(EMBED)
+    assert fleet.leftovers() == second.leftovers() == {}
+
+
+def served(host: Host, guest: Guest) -> list[str]:
+    """What of the host's file systems the daemon of a view can reach, beside the view itself."""
+    pid = f"$(pgrep -f '[v]irtiofsd.*{guest.uuid}' | head -n1)"
+    lines = [line.split(" ") for line in host.run(["sh", "-c", f"cat /proc/{pid}/mountinfo"]).stdout.splitlines()]
+    return [fields[3] for fields in lines if not fields[3].endswith(f"/{guest.uuid}")]

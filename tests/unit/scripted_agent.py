@@ -129,8 +129,8 @@ class Agent:
         return {"exited": True, "exitcode": code, **dict(zip(("out-data", "err-data"), map(encoded, outputs)))}
 
 
-def guest(agent, deadline=5.0):
-    return _guest.Guest("render-4", agent, deadline)
+def guest(agent, deadline=5.0, read_ahead_kb=0):
+    return _guest.Guest("render-4", agent, deadline, read_ahead_kb)
 
 
 def failure(call, *arguments, **options):

@@ -155,6 +155,15 @@ def _release(host, vm, record):
     return _unbound(host, vm, record), vm
 
 
+def _revoke(host, vm, record):
+    _unsettled(vm, record)
+    # Whatever else it needs, it must be known to the next run.
+    assert record.strict and vm.records[record.uuid].strict
+    left = [mount for mount in host.mounts if is_of(mount, record)]
+    assert all(mount.mount_point == host.in_views.get(record.uuid) for mount in left), "it is still bound"
+    return host, vm
+
+
 def _retire(host, vm, record):
     assert vm.records[record.uuid].intent == _records.SETTLED, "nothing can bring it back"
     return _unbound(host, vm, record), vm
@@ -320,6 +329,7 @@ _EFFECTS = {
     _steps.UNBIND: _unbind,
     _steps.BIND: _bind,
     _steps.RELEASE: _release,
+    _steps.REVOKE: _revoke,
     _steps.RETIRE: _retire,
     _steps.ATTACH: _attach,
     _steps.ATTACH_LIVE: _attach_live,

@@ -20,6 +20,7 @@ import xml.etree.ElementTree as ET
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _apply,
     _binder,
+    _held,
     _mount_lines,
     _mountapi,
     _mountinfo,
@@ -74,6 +75,7 @@ class World:
             links={kept.mount_path for kept in records if kept.linked},
         )
         self.log: list[str] = []
+        self.warnings: list[str] = []
         self.fails: dict[int, str] = {}
         self.missing: set[str] = set()
         self.devices: list[str] = []
@@ -281,12 +283,14 @@ class ViewWorld(World):
     Attributes:
         busy: models, by their paths below the center, of which the guest has not let go.
         reluctant: whether it does not let go of them when it is asked to.
+        held: those of them that virtiofsd still has open although they are not bound any more.
     """
 
     def __init__(self, *records: _records.Record) -> None:
         super().__init__(*records)
         self.busy: set[str] = set()
         self.reluctant = False
+        self.held: set[str] = set()
         self._open: dict[int, str] = {}
         self._before = records
 
@@ -298,6 +302,8 @@ class ViewWorld(World):
         for name in ("attach", "unmount", "read_only_clone"):
             monkeypatch.setattr(_mountapi, name, getattr(self, f"_{name}"))
         monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, *self._mounts()])
+        monkeypatch.setattr(_held, "is_served", self._is_served)
+        monkeypatch.setattr(_held, "wait_until_ended", lambda _pids, _source, _deadline: not self.held)
         for name in ("hide", "show"):
             monkeypatch.setattr(_views, name, self._counted(name, getattr(_views, name)))
         for kept in self._before:
@@ -367,6 +373,17 @@ class ViewWorld(World):
     def keep(self, source, deadline, look=None):
         return self._tree(self.state.binds[source])
 
+    def _is_served(self, source, gone, shown):
+        assert not any(path.startswith(f"{gone}-") and path != shown for path in self.state.binds)
+        return bool(self.held)
+
+    def detach_live(self, aliases, deadline):
+        super().detach_live(aliases, deadline)
+        self.held.clear()
+
+    def mounts(self):
+        return list(self.view().guest)
+
     def users(self, path):
         return [{"pid": 412, "name": "vllm"}]
 
@@ -403,6 +420,7 @@ class ViewWorld(World):
             raise OSError(errno.EBUSY, "busy", path)
         self._on_host(f"unbind {self.state.binds[path]}" + " lazily" * lazy)
         assert not any(point.startswith(f"{path}/") for point in self.state.binds), "something is mounted below it"
+        self.held |= self.busy & {self.state.binds[path]}
         if self.state.binds[path] == VIEW:
             assert all(served != path for _tag, served in self.state.live.values()), "a daemon serves it"
         del self.state.binds[path]

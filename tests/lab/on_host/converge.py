@@ -56,7 +56,8 @@ def after(effects: int, what: Callable[[], None]) -> None:
         @functools.wraps(effect)
         def called(*arguments: Any, **options: Any) -> Any:
             result = effect(*arguments, **options)
-            left[0] -= 1
+            # What had nothing to do, or could not be done, says so.
+            left[0] -= result is not False
             if not left[0]:
                 what()
             return result
@@ -78,11 +79,12 @@ def main() -> None:
     present = params.get("state", "present") == "present"
     request = _converge.Request(
         wanted=_wanted.from_params(params, present),
-        terms=_plan.Terms(present, force=params.get("force", False)),
+        terms=_plan.Terms(present, force=params.get("force", False), strict=params.get("revoke") == "strict"),
         purge="none",
         vms=[],
         planned={},
         deadline=params.get("timeout", 30),
+        read_ahead_kb=params.get("read_ahead_kb", 0),
     )
     outcomes = _converge.converge(_domain.Host("qemu:///system", request.deadline), request)
     json.dump({"mounts": _report.mounts(outcomes), "failure": _report.failure(outcomes)}, sys.stdout)

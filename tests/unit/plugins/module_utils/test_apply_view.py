@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _binder, _plan, _sources, _views
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _binder, _held, _plan, _sources, _views
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.world import ViewWorld
@@ -470,7 +471,7 @@ def test_a_slow_guest_in_which_nobody_uses_a_model_gets_more_time(patient, monke
     monkeypatch.setattr(world, "users", users)
     failure = world.apply(plans).failure
     assert (failure and failure.code) == (None if patient else "mount_busy")
-    assert world.log.count("let go") == (4 if patient else 0)
+    assert world.log.count("let go") == (4 if patient else 1)
 
 
 @pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
@@ -489,6 +490,189 @@ def test_a_guest_that_mounts_by_itself_is_not_asked_to_let_go(monkeypatch):
     problem = failing(world, planned(world, [], by_itself[:1]))
     assert (problem.code, problem.details["guest_processes"]) == ("mount_busy", [])
     assert "let go" not in world.log
+
+
+# A model that a guest may not read any more
+
+REVOKED = ["record", "release_source", "revoke", "forget_record"]
+PLUGGED_AGAIN = ["unmount /models by force", "detach live", "attach live", "verify", "mount /models"]
+
+
+def revoking(monkeypatch, name, force=True):
+    """The world before a plan with C(revoke=strict), and the steps of the plan."""
+    records, wanted, gone, _effects = PLANS[name]
+    world = ViewWorld(*records).install(monkeypatch)
+    terms = _plan.Terms(present=bool(wanted), force=force, strict=True)
+    plans = _plan.plan_vm(world.host(), world.view(), list(enumerate(wanted or gone)), terms)
+    return world, [plan for several in plans.values() for plan in several]
+
+
+def in_use(world, model):
+    """Have a guest that keeps a model, whatever it is asked."""
+    world.busy, world.reluctant = {model}, True
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+def test_a_model_of_which_nobody_has_anything_is_revoked_without_ado(name, model, force, monkeypatch):
+    world, plans = revoking(monkeypatch, name, force)
+    world.busy = {model}
+    done = world.apply(plans, force=force)
+    assert (done.failure, done.replugged) == (None, frozenset())
+    assert [effect for effect in world.log if effect != "let go"] == effects(name)
+    assert done.records == world.state.records
+    assert {kept.revoke for kept in done.records.values()} == {""}
+
+
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+def test_from_a_guest_that_keeps_a_model_it_is_taken_with_the_device(name, model, monkeypatch):
+    world, plans = revoking(monkeypatch, name)
+    in_use(world, model)
+    others = dict(world.state.records)
+    done = world.apply(plans, force=True)
+    assert (done.failure, done.replugged, world.held) == (None, {R.uuid}, set())
+    last = world.log.index(f"unbind {model} lazily")
+    assert world.log[last + 1 :] == ["write_records", *PLUGGED_AGAIN, "write_records", "write_records"]
+    assert world.shows() == AFTER[name]
+    assert world.state.guest == {"/models": ("modelfleet", "ro")}
+    assert done.records == world.state.records
+    assert done.records[OTHER.uuid].intent == "settled"
+    # It has another daemon now, which is younger than the record was.
+    assert done.records[OTHER.uuid].generation == others[OTHER.uuid].generation + 1
+
+
+def test_a_model_in_use_is_not_revoked_without_force(monkeypatch):
+    world, plans = revoking(monkeypatch, "take one of two away", force=False)
+    before = world.snapshot()
+    in_use(world, GUARD)
+    problem = failing(world, plans)
+    assert (problem.code, problem.details["failed_step"]) == ("mount_busy", "release_source")
+    assert world.snapshot() == before
+
+
+def test_a_model_that_a_daemon_did_not_lose_is_not_revoked_without_force(monkeypatch):
+    world, plans = revoking(monkeypatch, "take one of two away", force=False)
+    before = world.snapshot()
+    world.held = {GUARD}
+    problem = failing(world, plans)
+    assert (problem.code, problem.details["failed_step"]) == ("mount_busy", "revoke")
+    assert world.snapshot() == before
+
+
+def test_what_a_guest_was_left_with_earlier_is_revoked_as_well(monkeypatch):
+    # Nothing tells whether it is of the same model.
+    world, plans = revoking(monkeypatch, "take one of two away")
+    world.held = {"another"}
+    assert world.apply(plans, force=True).replugged == {R.uuid}
+    assert world.held == set()
+
+
+@pytest.mark.parametrize("answer", ["lies", "fails", "is silent"])
+def test_a_guest_is_not_asked_for_leave(answer, monkeypatch):
+    world, plans = revoking(monkeypatch, "take one of two away")
+    in_use(world, GUARD)
+
+    def fail(*_arguments, **_options):
+        raise ModelfleetError("guest_unmount_failed", "no")
+
+    monkeypatch.setattr(world, "let_go", fail)
+    monkeypatch.setattr(world, "unmount", fail)
+    if answer != "fails":
+        monkeypatch.setattr(world, "mounts", fail if answer == "is silent" else lambda: [b.ROOT])
+    # What libvirt allows in earnest.
+    world.state.guest.clear()
+    mounted = []
+    monkeypatch.setattr(world, "mount", mounted.append)
+    if answer == "fails":
+        monkeypatch.setattr(world, "mounts", lambda: [b.ROOT, b.in_guest(R)])
+    done = world.apply(plans, force=True)
+    assert (done.failure, done.replugged, world.held) == (None, {R.uuid}, set())
+    assert mounted == ([[("modelfleet", "/models")]] if answer == "fails" else [])
+    # Where nobody can see to it that it is mounted, the next run shall.
+    assert done.records[OTHER.uuid].intent == ("mounting" if answer == "is silent" else "settled")
+    assert bool(world.warnings) is (answer == "is silent")
+
+
+def test_the_next_run_carries_on_when_the_guest_does_not_release_the_device(monkeypatch):
+    world, plans = revoking(monkeypatch, "take one of two away")
+    in_use(world, GUARD)
+    detach = world.detach_live
+
+    def ignored(aliases, _deadline):
+        raise ModelfleetError("detach_timeout", "VM render-4: the guest has not released it", aliases=aliases)
+
+    monkeypatch.setattr(world, "detach_live", ignored)
+    problem = failing(world, plans, force=True)
+    assert (problem.code, problem.details["failed_step"]) == ("detach_timeout", "revoke")
+    assert f"the guest may read what it has open of {PATH}" in problem.msg
+    assert world.state.guest == {"/models": ("modelfleet", "ro")}
+    found = {kept.model_path: (kept.intent, kept.revoke) for kept in world.state.records.values()}
+    assert found == {GUARD: ("unmounting", "strict"), OCR: ("mounting", "")}
+    # Also one that was asked for something else, and may not plug the device again.
+    plans = planned(world, [NEXT], [])
+    assert [plan.actions for plan in plans] == [["settle_record"], REVOKED]
+    assert failing(world, plans).code == "mount_busy"
+    monkeypatch.setattr(world, "detach_live", detach)
+    assert world.apply(plans, force=True).replugged == {R.uuid}
+    assert (world.shows(), world.held) == (AFTER["take one of two away"], set())
+
+
+def test_a_daemon_that_outlives_its_device_is_told(monkeypatch):
+    world, plans = revoking(monkeypatch, "take one of two away")
+    in_use(world, GUARD)
+    monkeypatch.setattr(_held, "wait_until_ended", lambda *_arguments: False)
+    problem = failing(world, plans, force=True)
+    assert (problem.code, problem.details["undone"]) == ("not_revoked", [])
+    assert world.state.records[R.uuid].strict
+
+
+class Killed(BaseException):
+    """The end of a run, in which nothing is undone."""
+
+
+@pytest.mark.parametrize(("name", "model"), [("replace", BEFORE), ("take one of two away", GUARD)])
+@pytest.mark.parametrize("again", [True, False])
+def test_a_run_that_is_killed_is_finished_by_the_next(name, model, again, monkeypatch):
+    for index in itertools.count():
+        world, plans = revoking(monkeypatch, name)
+        in_use(world, model)
+        effect = world._effect
+
+        def killed(what, world=world, effect=effect, index=index):
+            if len(world.log) >= index:
+                raise Killed
+            effect(what)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world, "_effect", killed)
+            try:
+                world.apply(plans, force=True)
+                break
+            except Killed:
+                pass
+        # Whether it is asked for the same, or for something else once that is known to be owed.
+        same = again or not any(kept.strict for kept in world.state.records.values())
+        asked = PLANS[name][1:3] if same else ([NEXT], [])
+        terms = _plan.Terms(present=bool(asked[0]), force=True, strict=same)
+        plans = _plan.plan_vm(world.host(), world.view(), list(enumerate(asked[0] or asked[1])), terms)
+        assert world.apply([plan for several in plans.values() for plan in several], force=True).failure is None
+        assert (world.shows(), world.held) == (AFTER[name], set()), index
+        assert {(kept.intent, kept.revoke) for kept in world.state.records.values()} == {("settled", "")}
+        assert world.state.guest == {"/models": ("modelfleet", "ro")}
+        assert len(world.state.live) == len(world.state.persistent) == 1
+    assert index > 10
+
+
+def test_a_guest_that_mounts_by_itself_is_not_asked_when_a_model_is_revoked(monkeypatch):
+    by_itself = [b.viewed(guest="none"), b.second(transport="view", mount_path=OTHER_PATH, guest="none")]
+    world = ViewWorld(*map(b.record, by_itself)).install(monkeypatch)
+    in_use(world, GUARD)
+    world.state.guest.clear()
+    plans = b.absent(world.host(), world.view(), by_itself[0], force=True, strict=True)
+    done = world.apply(plans, force=True)
+    assert (done.failure, done.replugged) == (None, {R.uuid})
+    assert not any("mount" in effect.split() for effect in world.log)
+    assert done.records[OTHER.uuid].intent == "settled"
 
 
 # A model that comes back from a fault

@@ -165,6 +165,55 @@ def test_a_mount_that_is_not_seen_afterwards_is_an_error():
 
 
 PAIRS = [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/o c r")]
+# Reading ahead
+
+
+def test_all_that_was_mounted_is_read_ahead_by_one_command():
+    written, pairs = [], [("guard-tag", "/srv/ai/guard"), ("ocr-tag", "/srv/ai/ocr")]
+    agent = Agent(tee=lambda command, content: written.append((command, content)) or (0, "4096\n"))
+    agent.files[TABLE] += b"".join(ours(tag, path).encode() for tag, path in pairs)
+    agent.files[TABLE] = agent.files[TABLE].replace(b"0:55", b"0:57", 1)
+    found = guest(agent, read_ahead_kb=4096)
+    found.mount(pairs)
+    files = [f"/sys/class/bdi/0:{minor}/read_ahead_kb" for minor in (55, 57)]
+    assert written == [(["tee", *files], b"4096\n")]
+    assert agent.commands[-1] == ["tee", *files] and found.warnings == []
+
+
+def test_what_is_mounted_at_a_directory_that_was_there_is_read_ahead_as_well():
+    agent = Agent(stat=(0, "41ed /srv/ai/guard\n"))
+    found = guest(agent, read_ahead_kb=4096)
+    assert found.places(["/srv/ai/guard"]).directories
+    found.mount([("guard-tag", "/srv/ai/guard")])
+    assert [command[0] for command in agent.commands] == ["stat", "mount", "tee"]
+
+
+def test_what_the_guest_does_by_itself_is_left_to_it():
+    agent = Agent()
+    guest(agent, read_ahead_kb=0).mount([("guard-tag", "/srv/ai/guard")])
+    assert not [command for command in agent.commands if command[0] == "tee"]
+
+
+@pytest.mark.parametrize("result", [(1, "4096\n", "tee: /sys/class/bdi/0:55: No such file"), FOREVER])
+def test_a_guest_that_cannot_read_ahead_has_its_model_all_the_same(result):
+    agent = Agent(tee=result)
+    found = guest(agent, deadline=0.2, read_ahead_kb=4096)
+    found.mount([("guard-tag", "/srv/ai/guard")])
+    assert [command[0] for command in agent.commands if command[0] != "cat"] == ["mkdir", "mount", "tee"]
+    (warning,) = found.warnings
+    assert warning.startswith("VM render-4: ")
+
+
+@pytest.mark.parametrize("device", ["../../kernel", "0:55/../../../etc", "0:", "", "-a"])
+def test_what_a_guest_calls_a_device_is_no_path(device):
+    agent = Agent()
+    table = [mount._replace(device=device) for mount in guest(Agent(ROOT + OURS)).mounts()]
+    found = guest(agent, read_ahead_kb=4096)
+    found.mounts = lambda: table
+    found.mount([("guard-tag", "/srv/ai/guard")])
+    assert [command for command in agent.commands if command[0] == "tee"] == []
+
+
 TOGETHER = ["mount", "-a", "-T", "/proc/self/fd/0"]
 
 

@@ -193,7 +193,7 @@ def played(moods, table, results, call):
     for module in modules:
         module.time = types.SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep)
     try:
-        call(_guest.Guest("render-4", agent, DEADLINE))
+        call(_guest.Guest("render-4", agent, DEADLINE, 4096))
     finally:
         for module, time in zip(modules, real):
             module.time = time

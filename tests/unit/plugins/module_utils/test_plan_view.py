@@ -368,6 +368,30 @@ def test_what_is_in_the_way_of_the_mount_of_a_view_is_refused(part):
     assert f"{part} is not empty" in problem.msg
 
 
+def test_what_somebody_has_mounted_below_the_mount_of_a_view_is_not_hidden():
+    theirs = COVER._replace(mount_point="/models/data")
+    vm = b.running(guest=(b.ROOT, theirs))
+    problem = b.present(b.host(), vm, WANTED).error
+    assert (problem.code, problem.details["mount_path"]) == ("mount_path_in_use", "/models/guard")
+    assert "/models/data" in problem.msg
+    # Beside the view, or where that is mounted already, it is in nobody's way.
+    for guest in ((b.ROOT, theirs._replace(mount_point="/models2")), (b.ROOT, b.in_guest(R), theirs)):
+        records = [R] if len(guest) == 3 else []
+        assert codes([b.present(on(*records), b.running(*records, guest=guest), WANTED)]) == [None]
+
+
+@pytest.mark.parametrize(("more", "code"), [(0, None), (1, "too_many_models")])
+def test_the_models_of_a_view_are_bounded(more, code):
+    count = _refusals.VIEW_MODELS_MAX - 1 + more
+    mounts = [b.viewed(model_version=f"v{number}", mount_path=f"/models/v/{number}") for number in range(count)]
+    records = [b.record(mount) for mount in mounts]
+    assert set(codes(planned(b.host(), b.running(), *mounts, NEXT))) == {code}
+    assert codes(planned(on(*records), b.running(*records), NEXT)) == [code]
+    # What is to go, or has a device of its own, does not count.
+    assert codes(planned(on(*records), b.running(*records), b.second(transport="device"))) == [None]
+    assert set(codes(planned(on(*records), b.running(*records), NEXT, **PURGE))) == {None}
+
+
 def test_a_device_of_somebody_else_with_the_tag_of_views_is_refused():
     vm = b.running(live=b.domain(b.device(R, alias="fs0", source="/data")))
     assert codes([b.present(b.host(), vm, WANTED)]) == ["tag_in_use"]
@@ -545,6 +569,85 @@ def test_a_view_without_records_goes_with_all_of_a_vm():
     vm = b.running(R, live_records=(), persistent_records=(), guest=(b.ROOT,))
     plans = planned(on(R), vm, b.nothing(), present=False)
     assert after(on(R), vm, plans)[1].live.devices == ()
+
+
+# What nobody may read any more
+
+REVOKED = ["record", "release_source", "revoke", "forget_record"]
+STRICT = {"strict": True, "force": True}
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("force", [True, False])
+def test_a_model_that_is_taken_out_strictly_is_revoked(check_mode, force):
+    host, vm = on(R, BYSTANDER), b.running(R, BYSTANDER)
+    terms = {"strict": True, "force": force, "check_mode": check_mode}
+    (plan,) = b.absent(host, vm, WANTED, **terms)
+    assert plan.actions == REVOKED
+    # What is owed is written down first, and forgotten with the rest.
+    assert [step.record.revoke for step in plan.steps] == ["strict", "strict", "strict", ""]
+    assert plan.before.revoke == ""
+
+
+def test_another_model_at_a_path_revokes_the_one_before():
+    host, vm = b.host(b.bind(OLD), b.bind(BYSTANDER)), b.running(OLD, BYSTANDER)
+    plan = b.present(host, vm, WANTED, **STRICT)
+    assert plan.actions == "record bind_source verify_read_only release_source revoke settle_record".split()
+    owes = {step.action: step.record.revoke for step in plan.steps if step.action in REVOKED}
+    assert set(owes.values()) == {"strict"}
+    assert (plan.after.revoke, plan.steps[-1].record.revoke) == ("", "")
+
+
+def test_what_is_purged_is_revoked():
+    host, vm = on(R, BYSTANDER), b.running(R, BYSTANDER)
+    plans = _plan.plan_vm(host, vm, [(0, NEXT)], _plan.Terms(True, purge=True, owner="default", **STRICT))
+    assert [(plan.origin, plan.actions) for plan in plans[-1]] == [("purged", REVOKED)]
+
+
+@pytest.mark.parametrize(
+    ("host", "vm", "wanted"),
+    [
+        (b.host(), b.running(), WANTED),
+        (on(BYSTANDER), b.running(BYSTANDER), WANTED),
+        (on(R), b.running(R), WANTED),
+        (b.host(b.bind(R, "acme/guard-2.0")), b.running(R), WANTED),
+        (b.host(b.bind(b.record())), b.running(b.record(b.wanted(model="x", model_path="x"))), b.wanted()),
+    ],
+    ids=["first", "joins", "there", "comes back from a fault", "a device of its own"],
+)
+def test_where_nothing_goes_from_a_view_nothing_is_revoked(host, vm, wanted):
+    plan = b.present(host, vm, wanted, **STRICT)
+    assert plan.error is None and "revoke" not in plan.actions
+    assert not any(step.record.strict for step in plan.steps)
+
+
+@pytest.mark.parametrize("vm", [b.running(R), b.shut_off(R, BYSTANDER)], ids=["last", "shut off"])
+def test_what_goes_with_its_device_needs_no_more(vm):
+    (plan,) = b.absent(on(R), vm, WANTED, **STRICT)
+    assert plan.error is None and "revoke" not in plan.actions and plan.actions[-1] == "forget_record"
+
+
+@pytest.mark.parametrize("intent", ["unmounting", "mounting"])
+def test_what_an_earlier_run_owes_is_done_by_one_that_is_asked_for_something_else(intent):
+    owes = b.record(WANTED, intent=intent, revoke="strict")
+    host, vm = on(*([R, BYSTANDER] if intent == "mounting" else [BYSTANDER])), b.running(owes, BYSTANDER)
+    plans = _plan.plan_vm(host, vm, [(0, NEXT)], _plan.Terms(True))
+    (plan,) = plans[-1]
+    assert plan.origin == "interrupted"
+    assert plan.actions == (REVOKED if intent == "unmounting" else ["revoke", "settle_record"])
+    host, vm = after(host, vm, [plan])
+    assert {kept.revoke for kept in vm.records.values()} == {""}
+
+
+def test_a_model_that_is_wanted_again_is_not_revoked():
+    owes = b.record(WANTED, intent="unmounting", revoke="strict")
+    plan = b.present(on(BYSTANDER), b.running(owes, BYSTANDER), WANTED)
+    assert plan.error is None and "revoke" not in plan.actions and "settle_record" in plan.actions
+
+
+def test_what_was_owed_by_a_vm_that_was_shut_off_since_is_not_owed_any_more():
+    owes = b.record(WANTED, intent="mounting", revoke="strict")
+    assert b.present(b.host(), b.shut_off(owes), WANTED).actions == ["settle_record"]
 
 
 # What a killed run left

@@ -92,7 +92,9 @@ def machines(draw):
         made_of = draw(usually(model, f"{model}-before"))
         wanted = entry(made_of, transport, model, model_path=made_of, guest=guest, persistence=persistence)
         intent, owner = draw(usually("settled", "mounting", "unmounting")), draw(usually("default", "ops"))
-        kept = b.record(wanted, intent=intent, owner=owner)
+        # A run that was killed may owe it that what the mount had is revoked.
+        revoke = draw(usually("", "strict")) if transport == "view" and intent != "settled" else ""
+        kept = b.record(wanted, intent=intent, owner=owner, revoke=revoke)
         bound = (
             draw(usually("right", "missing", "writable", "other", "unseen", "left over", "not shown"))
             if kept.in_view
@@ -113,7 +115,7 @@ def machines(draw):
                 binds.append(b.bind(left[-1], made_of))
                 shown.append(binds[-1])
             said.append(("left", sorted(parts[-1])))
-        said.append((made_of, kept.mount_path, kept.transport, intent, owner, bound, links[kept.mount_path]))
+        said.append((made_of, kept.mount_path, kept.transport, intent, owner, bound, links[kept.mount_path], revoke))
         options = b.READ_WRITE if bound == "writable" else b.READ_ONLY
         if bound != "missing" and (how["view"] or not kept.in_view):
             binds.append(b.bind(kept, "other" if bound in ("other", "left over") else made_of, options))
@@ -206,7 +208,7 @@ def wishes(draw):
         except ModelfleetError:
             assume(False)
     purge = present and draw(st.booleans())
-    return wanted, _plan.Terms(present, purge=purge, owner=draw(usually("default", "ops")))
+    return wanted, _plan.Terms(present, strict=draw(st.booleans()), purge=purge, owner=draw(usually("default", "ops")))
 
 
 def planned(host, vm, wanted, terms):
@@ -312,6 +314,10 @@ def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, w
             assert missed(*after, plan) == {}
         if plan.error is None and mount:
             assert left(*after, plan) == []
+            owed = plan.before is not None and plan.before.strict
+            if vm.live and _steps.DETACH_LIVE not in plan.actions:
+                released = _steps.RELEASE in plan.actions and (terms.strict or owed)
+                assert (_steps.REVOKE in plan.actions) >= released
     assert [plan.actions for plan in planned(*after, wanted, terms) if plan.steps] == []
     there = [record for record in after[1].records.values() if record.in_view or record.mount_path in IN_VIEW.values()]
     if steps and not there and not any(plan.error for plan in plans):

@@ -102,7 +102,7 @@ def test_a_schema_version_that_is_no_number_is_damage(version):
 
 
 REQUIRED = [field.name for field in dataclasses.fields(_records.Record) if field.name != "unknown"]
-REQUIRED = [name for name in REQUIRED if name not in ("account_uuid", "model_version", "persistence")]
+REQUIRED = [name for name in REQUIRED if name not in ("account_uuid", "model_version", "persistence", "revoke")]
 
 
 def refusal(domain):
@@ -137,6 +137,7 @@ def test_a_record_that_lacks_something_is_damaged():
         {"model_path": "/etc"},
         {"model_center_name": "../depot"},
         {"intent": "whatever"},
+        {"revoke": "lazy"},
         {"create_date": "2026-01-17"},
         {"last_op_date": "yesterday"},
     ],
@@ -162,7 +163,7 @@ def test_what_a_record_says_does_matter(changes):
 
 def test_a_result_shows_all_but_the_unknown():
     shown = record(unknown=(("colour", "red"),)).as_dict()
-    assert set(shown) == {*REQUIRED, "account_uuid", "model_version", "persistence", "schema_version"}
+    assert set(shown) == {*REQUIRED, "account_uuid", "model_version", "persistence", "revoke", "schema_version"}
     assert shown["mount_path"] == "/srv/ai/guard"
     assert shown["schema_version"] == 1
 

@@ -35,7 +35,7 @@ ALL = {"fresh": FRESH, "right": RIGHT, "going": GOING, "gone": GONE, "lost": LOS
 KEYS = set(
     "vm vm_instance_uuid model mount_path tag transport origin changed actions prediction conditions due".split()
 )
-KEYS |= {"restart_required", "mount_lines", "record", "error"}
+KEYS |= {"restart_required", "mount_lines", "record", "error", "replugged"}
 
 
 def test_every_mount_has_the_same_shape():
@@ -206,6 +206,11 @@ def test_the_status_is_derived_from_intent_and_truth(intent, layers, expected):
     assert _report.status(b.record(intent=intent), Layers(*layers)) == expected
 
 
+def test_what_is_no_reason_to_fail_is_told_once():
+    told = [dataclasses.replace(each, warnings=("VM render-4: slow",)) for each in (FRESH, RIGHT)]
+    assert _report.warnings([*told, GONE]) == ["VM render-4: slow"]
+
+
 # Models in a view
 
 BY_ITSELF = {"guest": "none", "persistence": "none", "transport": "view"}
@@ -264,6 +269,16 @@ def test_a_guest_that_is_shut_off_keeps_its_link():
     assert left in reported(converted, "shutoff")["due"]
     (gone,) = b.absent(b.host(b.bind(kept)), b.running(kept), ELSEWHERE)
     assert reported(gone)["due"] == []
+
+
+@pytest.mark.parametrize(("replugged", "due"), [(None, False), (False, False), (True, True)])
+def test_a_guest_that_mounts_a_view_by_itself_must_mount_it_again_when_it_was_plugged_again(replugged, due):
+    kept = [b.record(b.viewed(**BY_ITSELF)), b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))]
+    on = b.host(*map(b.bind, kept))
+    (plan,) = b.absent(on, b.running(*kept, guest=None), b.viewed(**BY_ITSELF), force=True, strict=True)
+    (mount,) = _report.mounts([Outcome(plan, None, True, None, "running", replugged)])
+    assert plan.error is None and mount["replugged"] is replugged
+    assert bool(mount["due"]) is due and all("mounts it again" in said for said in mount["due"])
 
 
 def test_the_unit_of_a_view_is_not_useless_while_other_models_are_in_it():

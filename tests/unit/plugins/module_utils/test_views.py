@@ -285,6 +285,14 @@ def test_what_is_hidden_may_be_hidden_again(opened, plain, bind):
     assert (found(plain), shown(OCR), left_over(OCR)) == (before, "", [bound(OCR)])
 
 
+def test_directories_that_a_killed_run_left_are_in_nobodys_way(opened, plain, bind):
+    bind(OCR)
+    os.unlink(plain / "org" / "ocr")
+    _views.hide(b.VM, OCR.mount_path)
+    bind(GUARD, "/models/org")
+    assert _views.bound_at(b.VM, "/models/org") == bound(GUARD)
+
+
 def test_only_a_link_is_hidden(opened, plain):
     (plain / "org").mkdir()
     _views.hide(b.VM, "/models/org")

@@ -84,7 +84,14 @@ def test_a_list_and_the_options_of_one_mount_exclude_each_other(option, untoucha
 
 
 @pytest.mark.parametrize(
-    "given", [{"state": "mounted"}, {"guest": "ssh"}, {"mounts": [{"vm": "x", "colour": "red"}]}, {"timeout": "soon"}]
+    "given",
+    [
+        {"state": "mounted"},
+        {"guest": "ssh"},
+        {"revoke": "later"},
+        {"mounts": [{"vm": "x", "colour": "red"}]},
+        {"timeout": "soon"},
+    ],
 )
 def test_what_no_option_is_or_takes_is_refused(given, untouchable, run_module):
     assert run_module(vm_model_mount, **{**({} if "mounts" in given else ENTRY), **given})["failed"] is True
@@ -127,6 +134,23 @@ def test_what_is_pasted_is_trimmed_on_its_way(request_of):
     (mount,) = request.wanted
     assert (mount.vm, mount.tag) == ("render-4", "")
     assert (request.terms.present, request.terms.check_mode, request.deadline) == (True, False, 7.0)
+
+
+@pytest.mark.parametrize(("given", "strict"), [({}, False), ({"revoke": "lazy"}, False), ({"revoke": "strict"}, True)])
+def test_how_surely_a_model_is_revoked_is_told(given, strict, request_of):
+    _how, request = request_of(**ENTRY, **given)
+    assert request.terms.strict is strict
+
+
+@pytest.mark.parametrize(("given", "kb"), [({}, 4096), ({"read_ahead_kb": 0}, 0), ({"read_ahead_kb": 65536}, 65536)])
+def test_how_far_guests_read_ahead_is_told(given, kb, request_of):
+    _how, request = request_of(**ENTRY, **given)
+    assert request.read_ahead_kb == kb
+
+
+@pytest.mark.parametrize("kb", [-1, 65537])
+def test_guests_do_not_read_ahead_by_any_number(kb, untouchable, run_module):
+    refused(run_module(vm_model_mount, **ENTRY, read_ahead_kb=kb), "invalid_input", "read_ahead_kb")
 
 
 def test_planned_centers_count_in_check_mode_only(request_of):
