@@ -37,6 +37,12 @@ def leaving(
     return _by_the_other_transport(vm, record) if left else None
 
 
+def owed(vm: VmView, record: _records.Record) -> _records.Record:
+    """What a mount had in a view, of which an earlier run left it open that it is revoked."""
+    gone = _by_the_other_transport(vm, record)
+    return dataclasses.replace(gone, intent=_records.UNMOUNTING, revoke=_records.STRICT)
+
+
 def paths(vm: VmView, records: t.Iterable[_records.Record]) -> set[str]:
     """Where the guest has mounted what is left of the other transports of some mounts."""
     found = (_by_the_other_transport(vm, record) for record in records if _device(vm, record))

@@ -4,9 +4,9 @@
 
 """Symbolic links in a guest, by which models of a view are seen at mount paths elsewhere than below it.
 
-A link of ours leads to where the view shows the model of just this path, which nobody else would have it do. What is not
-ours is left alone. The programs have to be there in every guest: ls, ln, rm, mkdir and rmdir, with nothing that busybox
-lacks.
+A link of ours leads to where the view shows the model of just this path, which nobody else would have it do. What is
+not ours is left alone. The programs have to be there in every guest: ls, ln, rm, mkdir and rmdir, with nothing that
+busybox lacks.
 
 This module util is private to the collection.
 """
@@ -21,7 +21,7 @@ import typing as t
 from . import _guest_agent, _identity
 from ._errors import ModelfleetError
 
-# What `ls -ldn` says before the name, in no language: type and mode, links, owner, group, size (or device numbers), date.
+# What `ls -ldn` says before the name, in no language: type and mode, links, owner, group, size or device numbers, date.
 _LINE = re.compile(r"([a-z-])\S* +[0-9]+ +[0-9]+ +[0-9]+ +(?:[0-9]+, +)?[0-9]+ +\S+ +\S+ +\S+ (.+)")
 _DIRECTORY = "d"
 _LINK = "l"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _conversion, _devices, _mount_lines, _records, _refusals
+from . import _conversion, _devices, _mount_lines, _records, _refusals, _removal
 from ._errors import ModelfleetError
 from ._layers import (
     FOREIGN,
@@ -23,7 +23,6 @@ from ._layers import (
     UNKNOWN,
     WRONG,
     Layers,
-    device_source,
     guest_link,
     guest_mount,
     guest_unit,
@@ -56,7 +55,6 @@ from ._steps import (
     REVOKE,
     SETTLE,
     STRAY,
-    UNBIND,
     UNLINK,
     UNMOUNT,
     VERIFY,
@@ -171,7 +169,8 @@ def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
 
 def _aliases(vm: VmView, wanted: t.Iterable[Wanted]) -> set[str]:
     """The aliases of the devices that may bring wanted mounts, or may have brought them."""
-    records, found = vm.records, set()
+    records = vm.records
+    found: set[str] = set()
     for mount in wanted:
         before = records.get(mount.uuid(vm.uuid))
         found.update(mount.device_aliases(vm.uuid), before.aliases if before else ())
@@ -263,25 +262,22 @@ def _present(
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, others)
     _refusals.refuse_nesting(vm, after)
-    leaving = _conversion.leaving(host, vm, before, after)
+    leaving, strict = _conversion.leaving(host, vm, before, after), terms.strict or _removal.owes(before, after)
     left = None if leaving is None else layers(host, vm, leaving)
     # What there was by another transport is no earlier state of this one.
     same = before if before is not None and before.transport == after.transport else None
     found = _without_leaving(layers(host, vm, after))
     _refusals.refuse_foreign(host, vm, same, after, found)
     steps = _set_up(host, vm, same, after, found, terms)
-    if leaving is not None and left is not None:
-        going = _take_out(host, vm, leaving, left, terms.force, closes_view)
-        if has_link(vm, leaving) and not has_link(vm, after):
-            going.append(Step(UNLINK, leaving))
-        if going or same is None:
-            # Where only the other transport is left over, nothing else is due.
-            begin = [] if any(step.action == RECORD for step in steps) else [Step(RECORD, after)]
-            end = [] if any(step.action == SETTLE for step in steps) else [Step(SETTLE, after)]
-            steps = [*begin, *going, *steps, *end]
-        else:
-            # It is the view of others now.
-            left = None
+    going = _removal.take_out(host, vm, leaving, left, terms.force, closes_view, strict)
+    if leaving is not None and has_link(vm, leaving) and not has_link(vm, after):
+        going.append(Step(UNLINK, leaving))
+    going += _removal.still_owed(vm, before, after, going, closes_view)
+    if going or (leaving is not None and same is None):
+        steps = _with_record(steps, after, going)
+    else:
+        # It is the view of others now.
+        left = None
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
@@ -293,6 +289,17 @@ def _present(
         steps=_in_order(steps),
         conditional=conditional,
     )
+
+
+def _with_record(steps: t.Sequence[Step], after: _records.Record, more: t.Sequence[Step]) -> list[Step]:
+    """More steps, between the intent and the end that a record says."""
+    begin = [step.record for step in steps if step.action == RECORD] or [after]
+    end = [step for step in steps if step.action == SETTLE] or [Step(SETTLE, after)]
+    between = [step for step in steps if step.action not in (RECORD, SETTLE)]
+    intended = begin[0]
+    if any(step.action == REVOKE for step in more):
+        intended = dataclasses.replace(intended, revoke=_records.STRICT)
+    return [Step(RECORD, intended), *more, *between, *end]
 
 
 def _in_order(steps: t.Iterable[Step]) -> tuple[Step, ...]:
@@ -427,47 +434,14 @@ def _absent(
     if has_link(vm, record):
         steps.append(Step(UNLINK, record))
     if closes_view or not record.in_view:
-        steps += _take_down(host, vm, record, found, terms.force)
+        steps += _removal.take_down(host, vm, record, found, terms.force)
     else:
         if not terms.force:
             _refusals.refuse_covered(host, vm, record)
         steps += [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])] if vm.live else []
     leaving = _conversion.leaving(host, vm, None, record)
     left = None if leaving is None else layers(host, vm, leaving)
-    if leaving is not None and left is not None:
-        steps += _take_out(host, vm, leaving, left, terms.force, closes_view)
+    steps += _removal.take_out(host, vm, leaving, left, terms.force, closes_view, terms.strict or record.strict)
+    steps += _removal.still_owed(vm, record, record, steps, closes_view)
     steps.append(Step(FORGET, record))
     return dataclasses.replace(empty, layers=found, leaving=left, steps=_in_order(steps))
-
-
-def _take_out(
-    host: HostView, vm: VmView, leaving: _records.Record, left: Layers, force: bool, closes_view: bool
-) -> list[Step]:
-    """The steps that take away what there is of a mount by the transport that it has no more."""
-    if closes_view or not leaving.in_view:
-        return _take_down(host, vm, leaving, left, force)
-    if vm.live is None or not host.source(leaving):
-        return []
-    # Others have the view, in which it has a bind still.
-    if not force:
-        _refusals.refuse_covered(host, vm, leaving)
-    return [Step(RELEASE, dataclasses.replace(leaving, intent=_records.UNMOUNTING))]
-
-
-def _take_down(host: HostView, vm: VmView, record: _records.Record, found: Layers, force: bool) -> list[Step]:
-    """The steps that take away all that there is of a mount, its device included, but for its record."""
-    if not force:
-        _refusals.refuse_other_uses(vm, record)
-    steps = []
-    if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
-        steps.append(Step(REMOVE_UNIT, record))
-    mounted = _refusals.tag_mounted(vm, record)
-    if mounted and record.guest == AGENT:
-        steps.append(Step(UNMOUNT, dataclasses.replace(record, tag=mounted)))
-    if found.live in (RIGHT, WRONG):
-        steps.append(Step(DETACH_LIVE, record))
-    if found.persistent in (RIGHT, WRONG):
-        steps.append(Step(DETACH_PERSISTENT, record))
-    if vm.live is not None and host.bind(device_source(record)) is not None:
-        steps.append(Step(UNBIND, record))
-    return steps

@@ -239,7 +239,8 @@ mounts:
     mount_lines:
       description:
         - For O(guest=none), how the guest can mount the model. V(command) for a shell, and the lines for V(fstab),
-          V(systemd) and V(cloud_init). Null otherwise.
+          V(systemd) and V(cloud_init). For a model of a view that is seen elsewhere than below C(/models) also V(link),
+          a command that makes the link which the guest needs, and V(tmpfiles), a line for tmpfiles.d. Null otherwise.
       type: dict
     record:
       description: The record of the mount, null when there is none any more. Times are UTC.

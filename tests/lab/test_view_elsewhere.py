@@ -73,7 +73,9 @@ def test_models_of_one_run_below_the_view_and_elsewhere(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         reads(guest, X, EMBED)
     gone = ["record", "unlink_in_guest", "unmount_in_guest", "detach_live", "detach_persistent", "unbind_source"]
-    assert actions(fleet.unmount(EMBED, check=True)) == actions(fleet.unmount(EMBED)) == [[[*gone, "forget_record"]]] * 2
+    assert (
+        actions(fleet.unmount(EMBED, check=True)) == actions(fleet.unmount(EMBED)) == [[[*gone, "forget_record"]]] * 2
+    )
     assert all(is_missing(guest) for guest in fleet.guests.values())
     assert fleet.leftovers() == {}
 

@@ -35,7 +35,6 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
-
 # Where links to the view may stand.
 ELSEWHERE = ("/srv/ai/guard", "/srv/ai/ocr")
 

@@ -134,7 +134,7 @@ def test_a_guest_that_mounts_by_itself_links_by_itself():
 def test_a_vm_that_is_shut_off_has_its_link_made_by_the_next_run():
     plan = b.present(b.host(), b.shut_off(), WANTED)
     assert plan.actions == ["record", "attach_persistent", "settle_record"]
-    host, vm = simulator.run(b.host(), b.shut_off(), plan.steps)
+    _host, vm = simulator.run(b.host(), b.shut_off(), plan.steps)
     vm = b.running(*vm.persistent_records, links={PATH: False})
     assert b.present(b.host(b.bind(R)), vm, WANTED).actions == ["record", "link_in_guest", "settle_record"]
     (plan,) = b.absent(b.host(), b.shut_off(R), WANTED)
@@ -214,7 +214,15 @@ OUT, IN = ["detach_live", "detach_persistent"], ["bind_source", "attach", "verif
 CONVERTED = {
     ("device", False): ["unmount_in_guest", *OUT, *IN, "link_in_guest", "settle_record", "unbind_source"],
     ("device", True): [
-        *("unmount_in_guest", *OUT, "bind_source", "verify_read_only", "link_in_guest", "settle_record", "unbind_source")
+        *(
+            "unmount_in_guest",
+            *OUT,
+            "bind_source",
+            "verify_read_only",
+            "link_in_guest",
+            "settle_record",
+            "unbind_source",
+        )
     ],
     ("view", False): ["unlink_in_guest", "unmount_in_guest", *OUT, *IN, "settle_record", "unbind_source"],
     ("view", True): ["unlink_in_guest", *IN, "release_source", "settle_record"],
@@ -314,3 +322,30 @@ def test_what_covers_a_model_in_the_guest_keeps_it_in_the_view():
     vm = dataclasses.replace(vm, guest=(*vm.guest, cover))
     assert b.present(host, vm, BY_DEVICE).error.code == "mount_busy"
     assert b.present(host, vm, BY_DEVICE, force=True).error is None
+
+
+# What must not be served any more of a model that leaves the view of others
+
+
+def test_what_leaves_the_view_of_others_is_revoked_when_that_is_asked_for():
+    host, vm = world("view", True)
+    (plan,) = planned(host, vm, BY_DEVICE, strict=True)
+    assert plan.actions == ["record", *CONVERTED["view", True][:-1], "revoke", "settle_record"]
+    assert [step.record.strict for step in plan.steps if step.action in ("record", "revoke", "settle_record")] == [
+        *(True, True, False)
+    ]
+    assert "revoke" not in planned(host, vm, BY_DEVICE)[0].actions
+    # The device of a view goes with its last model, and with it all that was open.
+    assert "revoke" not in planned(*world("view", False), BY_DEVICE, strict=True)[0].actions
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_that_it_is_revoked_is_owed_until_it_was_done(present):
+    host, vm = world("view", True)
+    every = steps(planned(host, vm, BY_DEVICE, strict=True))
+    for cut in range(1, len(every)):
+        cut_host, cut_vm = simulator.run(host, vm, every[:cut])
+        (plan,) = planned(cut_host, cut_vm, BY_DEVICE, present=present)
+        assert "revoke" in plan.actions, every[cut - 1].action
+        after = simulator.run(cut_host, cut_vm, steps([plan]))
+        assert "revoke" not in [action for left in planned(*after, NEXT) for action in left.actions]

@@ -46,7 +46,7 @@ def usually(usual, *others):
 
 
 def entry(which, how, place="", **changes):
-    """A model in the view, below it or elsewhere, by a device of its own beside it, or by one that a view would hide."""
+    """A model in the view, below it or elsewhere, by a device of its own beside it, or one that a view would hide."""
     transport, path = HOW[how][0], HOW[how][1][place or which]
     usual = {"model": which, "model_version": "", "model_path": which, "mount_path": path, "transport": transport}
     return b.wanted(**{**usual, **changes})
@@ -196,7 +196,9 @@ def wishes(draw):
     guest, persistence = draw(usually(("agent", "auto"), ("agent", "none"), ("agent", "systemd"), ("none", "none")))
     wanted = []
     for model, place in zip(models, places):
-        transport = draw(st.sampled_from(["view", "view", "linked", "linked", "device", "auto", "auto elsewhere", "below"]))
+        transport = draw(
+            st.sampled_from(["view", "view", "linked", "linked", "device", "auto", "auto elsewhere", "below"])
+        )
         changes = {"guest": guest, "persistence": persistence, "owner": draw(usually("default", "ops"))}
         if not present:
             blank = draw(st.sampled_from([{}, {"mount_path": ""}, {"model": ""}, {"model": "", "mount_path": ""}]))

@@ -94,7 +94,11 @@ def device(**changes):
         ([changed(ELSEWHERE, persistence="auto")], [R], ["view"]),
         ([OPEN, changed(ELSEWHERE, persistence="systemd"), changed(THIRD, persistence="none")], [], VIEW_VIEW_DEVICE),
         ([ELSEWHERE, changed(THIRD, guest="none")], [], ["view", "device"]),
-        ([changed(ELSEWHERE, mount_path="/srv/ai/guard/ocr")], [b.record(b.viewed(mount_path="/srv/ai/guard"))], DEVICE),
+        (
+            [changed(ELSEWHERE, mount_path="/srv/ai/guard/ocr")],
+            [b.record(b.viewed(mount_path="/srv/ai/guard"))],
+            DEVICE,
+        ),
         # The tag of views may be taken.
         ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr", tag="modelfleet")], [], ["device", "device"]),
         ([WANTED], [b.record(b.second(tag="modelfleet"))], ["device"]),
