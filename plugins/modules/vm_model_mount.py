@@ -157,11 +157,6 @@ EXAMPLES = r"""
     guest: none
     tag: chat
 
-- name: Unmount a model that was deleted from every VM of this host
-  modelfleet.kvm.vm_model_mount:
-    model: qwen3-32b
-    state: absent
-
 - name: Take a model from a VM so that not even a hostile guest can read on, whatever that interrupts
   modelfleet.kvm.vm_model_mount:
     vm: inference-7
@@ -169,6 +164,11 @@ EXAMPLES = r"""
     state: absent
     force: true
     revoke: strict
+
+- name: Unmount a model that was deleted from every VM of this host
+  modelfleet.kvm.vm_model_mount:
+    model: qwen3-32b
+    state: absent
 
 - name: Unmount everything from a VM, whether it is in use or not
   modelfleet.kvm.vm_model_mount:
