@@ -302,6 +302,7 @@ def kill_everywhere(engine: Engine, guest: Guest) -> None:
     gone(engine, guest)
 
 
+@pytest.mark.long
 def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str, Engine]) -> None:
     with ThreadPoolExecutor(len(engines)) as pool:
         for job in [pool.submit(kill_everywhere, engines[name], fleet.guests[name]) for name in engines]:
