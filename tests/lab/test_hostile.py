@@ -172,6 +172,7 @@ for name in map(bytes.fromhex, sys.argv[2:]):
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @pytest.mark.transport("view", why="devices are bounded by the ports that a VM has")
 def test_as_many_models_as_a_view_may_have(fleet: Fleet) -> None:
     versions = [f"v{number}" for number in range(MOST)]
