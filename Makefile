@@ -9,8 +9,8 @@ CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings of their names
-	@$(CHECKS) run --only "$(ONLY)"
+test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings of their names, LONG=1 has all of the lab
+	@LONG="$(LONG)" $(CHECKS) run --only "$(ONLY)"
 
 checks: ## Run all that needs no virtual machine
 	@$(CHECKS) run --without lab

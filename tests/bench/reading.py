@@ -112,7 +112,7 @@ def table(speeds: Sequence[Speed]) -> str:
     others = [share for speed in speeds for share in speed.others]
     if disturbed := [share for share in others if share > QUIET]:
         text += (
-            f"\n\nDisturbed: before {len(disturbed)} of {len(others)} reads others took up to {max(disturbed):.0%} of the"
-            " processors; these are too slow."
+            f"\n\nDisturbed: before {len(disturbed)} of {len(others)} reads others took up to {max(disturbed):.0%} of"
+            " the processors; these are too slow."
         )
     return text

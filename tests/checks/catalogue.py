@@ -26,8 +26,12 @@ OLD = Environment("control")
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
 # About half of the lab's time.
 _LAB_FAULTS = tuple(
-    f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts")
+    f"tests/lab/test_{name}.py"
+    for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts", "transports", "view_elsewhere")
 )
+# LONG=1 has all tests run, and takes as long as it takes.
+_LONG = bool(os.environ.get("LONG"))
+_USUAL = () if _LONG else ("-m", "not long")
 
 
 @functools.cache
@@ -174,11 +178,11 @@ def _pytest(log: Log, *arguments: str, **environ: str) -> None:
 
 def _lab_faults(log: Log) -> None:
     """Run the tests that mostly wait for what does not answer, in a lab of their own beside the other."""
-    _pytest(log, *_LAB_FAULTS, MODELFLEET_TEST_LAB="faults")
+    _pytest(log, *_LAB_FAULTS, *_USUAL, MODELFLEET_TEST_LAB="faults")
 
 
 def _lab_rest(log: Log) -> None:
-    _pytest(log, "tests/lab", *(f"--ignore={file}" for file in _LAB_FAULTS))
+    _pytest(log, "tests/lab", *(f"--ignore={file}" for file in _LAB_FAULTS), *_USUAL)
 
 
 def _lab_new(log: Log) -> None:

@@ -95,6 +95,7 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
     at_once(kill_everywhere)
 
 
+@pytest.mark.long
 @pytest.mark.transport("view", why="the device of a model comes, goes and is replaced whatever others there are")
 def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_another(at_once: Any) -> None:
     def kill_everywhere(engine: Engine, guest: Guest) -> None:

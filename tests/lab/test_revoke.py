@@ -166,6 +166,7 @@ def entries(guest: Guest, *models: str) -> list[dict[str, Any]]:
     return [{"vm": guest.name, "model": name, "model_center": "zoo", "transport": "view"} for name in models]
 
 
+@pytest.mark.long
 def test_a_revocation_that_is_killed_is_finished_by_the_next_run(fleet: Fleet, engines: dict[str, Engine]) -> None:
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         gone = [{"vm": guest.name, "model": NANO}]

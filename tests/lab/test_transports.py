@@ -247,6 +247,7 @@ def kill_everywhere(engine: Engine, guest: Guest) -> None:
     gone(engine, guest)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("old", ["device"])
 def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str, Engine]) -> None:
     with ThreadPoolExecutor(len(engines)) as pool:
@@ -254,6 +255,7 @@ def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str
             job.result()
 
 
+@pytest.mark.long
 @BOTH
 def test_vm_that_starts_between_a_killed_run_and_the_next_has_its_models(
     fleet: Fleet, engines: dict[str, Engine], old: str

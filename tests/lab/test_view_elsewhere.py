@@ -200,6 +200,7 @@ def test_model_gets_another_transport_and_back(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 def test_links_of_guests_that_boot_and_of_those_that_mount_by_themselves(fleet: Fleet, guests: Guests) -> None:
     disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"), "view")
     disks.mount(mount_path=STRANGE, persistence="systemd")
@@ -226,6 +227,7 @@ def test_links_of_guests_that_boot_and_of_those_that_mount_by_themselves(fleet: 
     assert disks.leftovers() == {}
 
 
+@pytest.mark.long
 def test_link_of_a_guest_that_was_shut_off_leads_nowhere_until_it_is_needed_again(fleet: Fleet, guests: Guests) -> None:
     disks = Fleet(fleet.hosts, fleet.ansible, guests(kind="disk"), "view")
     disks.mount(mount_path=X)
@@ -302,6 +304,7 @@ def kill_everywhere(engine: Engine, guest: Guest) -> None:
     gone(engine, guest)
 
 
+@pytest.mark.long
 def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str, Engine]) -> None:
     with ThreadPoolExecutor(len(engines)) as pool:
         for job in [pool.submit(kill_everywhere, engines[name], fleet.guests[name]) for name in engines]:

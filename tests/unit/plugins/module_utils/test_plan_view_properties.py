@@ -263,7 +263,10 @@ def missed(host, vm, plan):
         return {what: found for what, found in there.items() if found}
     shows = b.bind(mount).shows if vm.live else None
     wanted = {"bind": shows, "binds": 1 if vm.live else 0, "daemon": shows, "record": "settled"}
-    wanted["link"] = vm.live is not None and mount.guest == "agent" and mount.mount_path in BESIDE.values()
+    wanted["link"] = vm.live is not None and mount.mount_path in BESIDE.values()
+    if mount.guest != "agent":
+        # Whether there is one is the guest's business.
+        wanted["link"] = there["link"]
     for where, domain in (("live", vm.live), ("persistent", vm.persistent)):
         there[where] = domain and domain.device(mount.alias)
         wanted[where] = domain and b.device(mount)
