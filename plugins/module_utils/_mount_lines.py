@@ -53,7 +53,7 @@ def mount_lines(tag: str, path: str, link: t.Optional[tuple[str, str]] = None) -
         # cloud-init writes the fields into fstab as they are. JSON is YAML.
         "cloud_init": f"mounts:\n  - {json.dumps(fields)}\n",
         "link": _link_command(*link) if link else "",
-        "tmpfiles": f"L {_tmpfiles(link[0])} - - - - {_tmpfiles(link[1])}" if link else "",
+        "tmpfiles": f"L {_tmpfiles_path(link[0])} - - - - {_tmpfiles_argument(link[1])}" if link else "",
     }
 
 
@@ -62,9 +62,15 @@ def _link_command(path: str, target: str) -> str:
     return f"mkdir -p {parent} && ln -s {shlex.quote(target)} {shlex.quote(path)}"
 
 
-def _tmpfiles(path: str) -> str:
-    # Both fields are unescaped and have specifiers; blanks and quotes would end the first.
-    return "".join(f"\\x{ord(char):02x}" if char in "\"'\\" or char.isspace() else char for char in _specifiers(path))
+def _tmpfiles_path(path: str) -> str:
+    # Only what is in quotes is read alike by all versions: systemd 252 knows no \x20 in this field.
+    quoted = _specifiers(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'
+
+
+def _tmpfiles_argument(path: str) -> str:
+    # It goes to the end of the line as it is, but is unescaped.
+    return "".join(f"\\x{ord(char):02x}" if char == "\\" or char.isspace() else char for char in _specifiers(path))
 
 
 def fstab(tag: str, path: str) -> str:
