@@ -9,12 +9,11 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
-import posixpath
 import re
 import stat
 import typing as t
 
-from . import _guest_agent, _guest_links
+from . import _guest_agent, _guest_links, _input
 
 # What systemd itself looks at to know whether it runs a system (sd_booted(3)).
 _SYSTEMD = "/run/systemd/system"
@@ -52,7 +51,7 @@ def look(
     Raises:
         ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
     """
-    asked = sorted({_SYSTEMD, *(part for path in paths for part in _parts(path))})
+    asked = sorted({_SYSTEMD, *(part for path in paths for part in _input.parts(path))})
     # It fails for what is missing, and tells of all others. The mode is in no language, a file's type in words is.
     done = agent.run(["stat", "-c", "%f %n", *asked])
     modes = dict(filter(None, map(_mode, done.stdout.decode("utf-8", "replace").split("\n"))))
@@ -60,7 +59,7 @@ def look(
     links = _guest_links.look(agent, linked) if linked else {}
     in_the_way = {}
     for path in paths:
-        parts = [part for part in _parts(path) if part != path or not links.get(path)]
+        parts = [part for part in _input.parts(path) if part != path or not links.get(path)]
         found = [(part, modes[part]) for part in parts if part in modes and not stat.S_ISDIR(modes[part])]
         if found:
             part, mode = found[0]
@@ -89,14 +88,6 @@ def _filled(agent: _guest_agent.Agent, directories: t.Sequence[str]) -> frozense
 def _first_file(agent: _guest_agent.Agent, path: str) -> bytes:
     # -quit, which not every busybox has, would do; a model lies no deeper than that.
     return agent.run(["find", path, "-xdev", "-mindepth", "1", "-maxdepth", "3", "!", "-type", "d"]).stdout[:1]
-
-
-def _parts(path: str) -> list[str]:
-    """A path and all that it lies in, from the top, but for the root."""
-    parts = [path]
-    while posixpath.dirname(parts[0]) != "/":
-        parts.insert(0, posixpath.dirname(parts[0]))
-    return parts
 
 
 def _mode(line: str) -> t.Optional[tuple[str, int]]:

@@ -226,6 +226,12 @@ def mount_point(option: str, value: str) -> str:
     return path
 
 
+def parts(path: str) -> list[str]:
+    """A normalised path and all that it lies in, from the top, but for the root."""
+    names = path.split("/")
+    return ["/".join(names[:length]) for length in range(2, len(names) + 1)]
+
+
 def overlaps(one: str, other: str) -> bool:
     """Whether one of two normalised paths is the other or lies below it."""
     common = posixpath.commonpath([one, other])

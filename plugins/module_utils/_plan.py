@@ -438,7 +438,7 @@ def _absent(
     else:
         if not terms.force:
             _refusals.refuse_covered(host, vm, record)
-        steps += [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])] if vm.live else []
+        steps += _removal.release(gone) if vm.live else []
     leaving = _conversion.leaving(host, vm, None, record)
     left = None if leaving is None else layers(host, vm, leaving)
     steps += _removal.take_out(host, vm, leaving, left, terms.force, closes_view, terms.strict or record.strict)

@@ -62,7 +62,12 @@ def take_out(
     if not force:
         _refusals.refuse_covered(host, vm, leaving)
     gone = dataclasses.replace(leaving, intent=_records.UNMOUNTING, revoke=_records.STRICT if strict else "")
-    return [Step(RELEASE, gone), *([Step(REVOKE, gone)] if strict else [])]
+    return release(gone)
+
+
+def release(gone: _records.Record) -> list[Step]:
+    """The steps that take a model out of a view in which others stay."""
+    return [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])]
 
 
 def owes(before: t.Optional[_records.Record], record: _records.Record) -> bool:

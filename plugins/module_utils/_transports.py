@@ -74,10 +74,10 @@ def _inside(vm: VmView, new: t.Sequence[Wanted], others: Mounts) -> list[Wanted]
     unfit = _refusals.unfit_for_view(vm, _identity.VIEW_PATH)
     # No link lies in another, nor in one that goes.
     paths = {record.mount_path for record in vm.records.values() if record.in_view}
-    above = {part for path in paths for part in _parts(path)}
+    above = {part for path in paths for part in _input.parts(path)}
     for mount in fitting:
         agrees = guests <= {mount.guest} and len(said | _said([mount])) < 2
-        nested = mount.mount_path in above or paths.intersection(_parts(mount.mount_path))
+        nested = mount.mount_path in above or paths.intersection(_input.parts(mount.mount_path))
         usable = possible and not nested and (mount.guest != AGENT or unfit is None)
         if mount.mount_path not in below and agrees and usable and _can_be_linked(vm, mount):
             inside.append(mount)
@@ -89,12 +89,6 @@ def _inside(vm: VmView, new: t.Sequence[Wanted], others: Mounts) -> list[Wanted]
 def _said(mounts: Mounts) -> set[str]:
     """What is said or was decided of how the guest mounts a view when it boots."""
     return {mount.persistence for mount in mounts} - {"", AUTO}
-
-
-def _parts(path: str) -> list[str]:
-    """A path and all that it lies in."""
-    parts = path.split("/")
-    return ["/".join(parts[:length]) for length in range(2, len(parts) + 1)]
 
 
 def _can_be_linked(vm: VmView, mount: Wanted) -> bool:

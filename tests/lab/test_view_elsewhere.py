@@ -7,15 +7,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
-from conftest import Guests
-from engine import Engine
+from conftest import AtOnce, Guests
+from engine import Engine, kill_changes
 from fleet import Fleet, checksum, guest_checksum, leftovers
 from test_guest import boot
 
-from modelfleet_lab import Guest, Host
+from modelfleet_lab import Guest
 
 NANO, EMBED = "llama-nano", "acme/embed.v2"
 FILES = {NANO: "weights.bin", EMBED: "model.safetensors"}
@@ -248,11 +249,6 @@ def test_link_of_a_guest_that_was_shut_off_leads_nowhere_until_it_is_needed_agai
 # Runs that are killed
 
 
-@pytest.fixture(scope="module")
-def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
-    return {name: Engine(host) for name, host in prepared.items()}
-
-
 def wanted(guest: Guest, transport: str) -> list[dict[str, Any]]:
     """One model elsewhere, by a transport, and one that stays in the view."""
     both = ((NANO, X, transport), (EMBED, Y, "view"))
@@ -283,29 +279,12 @@ def gone(engine: Engine, guest: Guest) -> None:
     assert not is_linked(guest)
 
 
-def kill_everywhere(engine: Engine, guest: Guest) -> None:
-    """Kill changes to and fro after each of their effects; the next run finishes, undoes or takes all away in turns."""
-    other = {"device": "view", "view": "device"}
-    mounted(engine, guest, "device")
-    effects, now = {"device": 0, "view": 0}, "device"
-    to_do = {"device", "view"}
-    while to_do:
-        new = other[now]
-        effects[new] += 1
-        if not engine.killed(wanted(guest, new), effects[new]):
-            to_do.discard(new)
-            now = new
-        elif effects[new] % 3 == 0:
-            gone(engine, guest)
-        elif effects[new] % 3 == 1:
-            now = new
-        mounted(engine, guest, now)
-    assert min(effects.values()) > 8
-    gone(engine, guest)
-
-
 @pytest.mark.long
-def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str, Engine]) -> None:
-    with ThreadPoolExecutor(len(engines)) as pool:
-        for job in [pool.submit(kill_everywhere, engines[name], fleet.guests[name]) for name in engines]:
-            job.result()
+def test_change_that_was_killed_after_any_effect(at_once: AtOnce) -> None:
+    def kill_everywhere(engine: Engine, guest: Guest) -> None:
+        effects = kill_changes(
+            engine, partial(wanted, guest), partial(mounted, engine, guest), partial(gone, engine, guest)
+        )
+        assert effects > 8
+
+    at_once(kill_everywhere)
