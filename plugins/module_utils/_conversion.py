@@ -66,8 +66,8 @@ def _device(vm: VmView, record: _records.Record) -> t.Optional[_devices.Device]:
 def _is_bound(host: HostView, vm: VmView, record: _records.Record) -> bool:
     """Whether something is left on the host of a mount by its other transport."""
     if _has_others(vm, record):
-        # Of the view it has no more than its own bind.
-        return record.uuid in host.in_views
+        # Of the view it has no more than its own bind, which a run that was killed may not have shown yet.
+        return record.uuid in host.in_views or host.left_over(record)
     return host.bind(_sources.path(vm.uuid, _other(record))) is not None
 
 

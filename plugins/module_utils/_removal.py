@@ -56,9 +56,9 @@ def take_out(
         return []
     if closes_view or not leaving.in_view:
         return take_down(host, vm, leaving, left, force)
-    if vm.live is None or not host.source(leaving):
+    if vm.live is None or not (host.source(leaving) or host.left_over(leaving)):
         return []
-    # Others have the view, in which it has a bind still.
+    # Others have the view, in which it has a bind still, shown or not.
     if not force:
         _refusals.refuse_covered(host, vm, leaving)
     gone = dataclasses.replace(leaving, intent=_records.UNMOUNTING, revoke=_records.STRICT if strict else "")

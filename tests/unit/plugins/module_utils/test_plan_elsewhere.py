@@ -273,6 +273,20 @@ def test_another_run_carries_on_what_was_cut_short(old):
         right(*simulator.run(*cut, steps(plans)), NEW[old], True)
 
 
+@pytest.mark.parametrize("kept", [DEVICE, dataclasses.replace(DEVICE, intent="mounting")], ids=["settled", "cut short"])
+def test_what_is_bound_in_a_view_that_does_not_show_it_goes_as_well(kept):
+    host = b.host(b.bind(DEVICE), b.bind(OTHER), b.bind(R))
+    host = dataclasses.replace(host, in_views={OTHER.uuid: host.in_views[OTHER.uuid]})
+    vm = b.running(kept, OTHER)
+    (plan,) = planned(host, vm, BY_DEVICE)
+    assert plan.actions == ["record", "release_source", "settle_record"]
+    right(*simulator.run(host, vm, steps([plan])), "device", True)
+    (gone,) = planned(host, vm, BY_DEVICE, present=False)
+    assert "release_source" in gone.actions
+    host, vm = simulator.run(host, vm, steps([gone]))
+    assert len(host.mounts) == 3 and list(vm.records) == [OTHER.uuid]
+
+
 def test_the_directory_below_a_device_is_not_known_and_no_reason_to_refuse():
     host, vm = world("device", True)
     assert PATH not in vm.links
