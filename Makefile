@@ -9,8 +9,8 @@ CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings of their names
-	@$(CHECKS) run --only "$(ONLY)"
+test: ## Run all checks and tests; ONLY=units,lab picks some by the beginnings of their names, LONG=1 has all of the lab
+	@LONG="$(LONG)" $(CHECKS) run --only "$(ONLY)"
 
 checks: ## Run all that needs no virtual machine
 	@$(CHECKS) run --without lab
@@ -34,7 +34,7 @@ lab: ## Work with the lab's hosts and guests, for example: make lab ARGS="--help
 	@tests/lab/lab $(ARGS)
 
 test-storage: ## Run all tests of storage, also those that only show the same of other storage
-	@MODELFLEET_LONG=1 $(CHECKS) run --only lab-storage
+	@LONG=1 $(CHECKS) run --only lab-storage
 
 demo: ## Show the main job on a real host and a real virtual machine
 	@tests/demo/run

@@ -71,10 +71,11 @@ options:
       - How the model reaches the VM.
       - V(device) gives it a virtiofs device of its own, which takes a PCIe port and is plugged into the VM.
       - V(view) shows it in the view of the VM, one device for any number of models, which the guest mounts once at
-        C(/models). O(mount_path) must be below that. A model that joins a view takes no port and needs nothing of the
-        guest. Needs Linux 5.10 in the guest.
+        C(/models). A model that joins a view takes no port, and below C(/models) needs nothing of the guest. At an
+        O(mount_path) elsewhere the guest gets a symbolic link that leads into the view. Needs Linux 5.10 in the guest.
       - V(auto) leaves what is mounted as it is. A new model gets the view of its VM, but a device of its own when
-        O(tag) is given, when O(mount_path) is not below C(/models), or when the VM has no view and cannot have one,
+        O(tag) is given, when O(mount_path) is elsewhere than below C(/models) and there can be no link, because
+        something is there, or when the VM has no view and cannot have one,
         because it has models by device that the view would hide, because models of this run differ in O(guest) or
         O(persistence), because the guest has files or file systems of its own at C(/models), or because its kernel is
         too old. What is not known of the guest does not count. It is never a reason to refuse anything.

@@ -81,6 +81,7 @@ class _Run:
         self._effects: dict[str, t.Callable[[tuple[_records.Record, ...]], None]] = {
             _steps.RECORD: self._record,
             _steps.REMOVE_UNIT: self._remove_units,
+            _steps.UNLINK: self._unlink,
             _steps.UNMOUNT: self._unmount,
             _steps.DETACH_LIVE: self._detach_live,
             _steps.DETACH_PERSISTENT: self._detach_persistent,
@@ -91,6 +92,7 @@ class _Run:
             _steps.VERIFY: self._verify,
             _steps.MOUNT: self._mount,
             _steps.REMOUNT: self._remount,
+            _steps.LINK: self._link,
             _steps.WRITE_UNIT: self._write_units,
             _steps.RELEASE: self._binder.release,
             _steps.REVOKE: self._revoke,
@@ -265,6 +267,15 @@ class _Run:
     def _remount(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:
             self._guest.remount_read_only(record.device_path)
+
+    def _link(self, records: tuple[_records.Record, ...]) -> None:
+        paths = [record.mount_path for record in records]
+        directories = self._guest.link(paths)
+        self._undo.append((_steps.LINK, functools.partial(self._guest.unlink, paths, directories)))
+
+    def _unlink(self, records: tuple[_records.Record, ...]) -> None:
+        gone = self._guest.unlink([record.mount_path for record in records])
+        self._undo.append((_steps.UNLINK, functools.partial(self._guest.link, gone)))
 
     def _write_units(self, records: tuple[_records.Record, ...]) -> None:
         for record in records:

@@ -223,12 +223,9 @@ class _Run:
         view: _observed.VmView,
         warnings: tuple[str, ...] = (),
     ) -> dict[int, list[Outcome]]:
-        outcomes = {index: [self._outcome(plan, done, view) for plan in several] for index, several in plans.items()}
-        if not warnings:
-            return outcomes
         return {
-            index: [dataclasses.replace(outcome, warnings=warnings) for outcome in several]
-            for index, several in outcomes.items()
+            index: [dataclasses.replace(self._outcome(plan, done, view), warnings=warnings) for plan in several]
+            for index, several in plans.items()
         }
 
     def _outcome(self, plan: _steps.MountPlan, done: _apply.Done, view: _observed.VmView) -> Outcome:

@@ -31,11 +31,16 @@ def leaving(
     """
     if before is not None and before.transport != record.transport:
         return before
-    if not _input.is_in_view(record.mount_path):
+    if not _input.can_be_in_view(record.mount_path):
         return None
-    left = _device(vm, record) is not None
-    left = left or (vm.live is not None and host.bind(_sources.path(vm.uuid, _other(record))) is not None)
+    left = _device(vm, record) is not None or (vm.live is not None and _is_bound(host, vm, record))
     return _by_the_other_transport(vm, record) if left else None
+
+
+def owed(vm: VmView, record: _records.Record) -> _records.Record:
+    """What a mount had in a view, of which an earlier run left it open that it is revoked."""
+    gone = _by_the_other_transport(vm, record)
+    return dataclasses.replace(gone, intent=_records.UNMOUNTING, revoke=_records.STRICT)
 
 
 def paths(vm: VmView, records: t.Iterable[_records.Record]) -> set[str]:
@@ -50,12 +55,29 @@ def _other(record: _records.Record) -> str:
 
 
 def _device(vm: VmView, record: _records.Record) -> t.Optional[_devices.Device]:
-    """The device of a mount by its other transport."""
-    if not _input.is_in_view(record.mount_path):
+    """The device of a mount by its other transport, as far as that may be left of it."""
+    if not _input.can_be_in_view(record.mount_path) or _has_others(vm, record):
         return None
     alias = _identity.alias(_other(record))
     found = (domain.device(alias) for domain in (vm.live, vm.persistent) if domain is not None)
     return next(filter(None, found), None)
+
+
+def _is_bound(host: HostView, vm: VmView, record: _records.Record) -> bool:
+    """Whether something is left on the host of a mount by its other transport."""
+    if _has_others(vm, record):
+        # Of the view it has no more than its own bind, which a run that was killed may not have shown yet.
+        return record.uuid in host.in_views or host.left_over(record)
+    return host.bind(_sources.path(vm.uuid, _other(record))) is not None
+
+
+def _has_others(vm: VmView, record: _records.Record) -> bool:
+    """Whether the device that a mount would have by its other transport is not left of that, but is a view in use."""
+    if record.in_view:
+        return False
+    # One that nobody has a record for is a stray, and goes as such.
+    view = _identity.alias(_identity.view_uuid(vm.uuid))
+    return any(other.in_view for other in vm.records.values()) or any(found.alias == view for found in vm.strays)
 
 
 def _by_the_other_transport(vm: VmView, record: _records.Record) -> _records.Record:

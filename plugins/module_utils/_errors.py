@@ -195,8 +195,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "mount_path_unusable": Entry(
         "The mount path cannot be used in the guest",
-        "A symbolic link, or a file that is no directory, stands in the guest where the mount path leads.",
-        "Choose another mount_path, or put a directory there in the guest.",
+        "A symbolic link, or a file that is no directory, stands in the guest where the mount path leads. Where a link"
+        " of ours shall stand at the path, for a model of a view, it is a directory that is not empty.",
+        "Choose another mount_path, or make room there in the guest.",
     ),
     "no_free_pci_port": Entry(
         "The VM has too few free PCIe ports",

@@ -17,7 +17,16 @@ import re
 import time
 import typing as t
 
-from . import _guest_agent, _guest_places, _guest_unit, _guest_users, _identity, _mount_lines, _mountinfo
+from . import (
+    _guest_agent,
+    _guest_links,
+    _guest_places,
+    _guest_unit,
+    _guest_users,
+    _identity,
+    _mount_lines,
+    _mountinfo,
+)
 from ._errors import ModelfleetError
 
 OPTIONS = _mount_lines.OPTIONS
@@ -129,11 +138,17 @@ class Guest:
         if system.get("id") == "mswindows":
             raise ModelfleetError("guest_unsupported", f"VM {self._name}: its guest runs Windows", vm=self._name)
 
-    def places(self, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> _guest_places.Places:
+    def places(
+        self, paths: t.Sequence[str], empty: t.Sequence[str] = (), ends: t.Sequence[str] = ()
+    ) -> _guest_places.Places:
         """What stands on the way to mount paths; see _guest_places.look."""
-        places = _guest_places.look(self._agent, paths, empty)
+        places = _guest_places.look(self._agent, paths, empty, ends)
         self._directories |= places.directories
         return places
+
+    def links(self, paths: t.Sequence[str]) -> dict[str, bool]:
+        """Whether links of ours stand at mount paths; see _guest_links.look."""
+        return _guest_links.look(self._agent, paths)
 
     def kernel(self) -> t.Optional[tuple[int, int]]:
         """The version of the guest's kernel; None when it does not tell one.
@@ -331,6 +346,17 @@ class Guest:
                 vm=self._name,
                 guest_processes=users,
             )
+
+    # Models of a view that are seen elsewhere than below it
+
+    def link(self, paths: t.Sequence[str]) -> list[str]:
+        """Have links lead from mount paths to models of the view; see _guest_links.make."""
+        self._directories -= set(paths)
+        return _guest_links.make(self._agent, paths)
+
+    def unlink(self, paths: t.Sequence[str], directories: t.Sequence[str] = ()) -> list[str]:
+        """Undo link; see _guest_links.remove."""
+        return _guest_links.remove(self._agent, paths, directories)
 
     # Mounts at the guest's next boot
 

@@ -9,12 +9,11 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
-import posixpath
 import re
 import stat
 import typing as t
 
-from . import _guest_agent
+from . import _guest_agent, _guest_links, _input
 
 # What systemd itself looks at to know whether it runs a system (sd_booted(3)).
 _SYSTEMD = "/run/systemd/system"
@@ -28,30 +27,40 @@ class Places(t.NamedTuple):
         systemd: whether systemd runs the guest.
         directories: the paths asked for that are directories already.
         in_the_way: by mount path what is in its way, a path and what that is; nothing where all are directories, or
-            are missing and can be made.
+            are missing and can be made. A link of ours is in nobody's way.
+        links: those paths at which links of ours stand.
+        filled: those of `ends` at which directories stand that are not empty.
     """
 
     systemd: bool
     directories: frozenset[str]
     in_the_way: dict[str, tuple[str, str]]
+    links: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
 
 
-def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[str] = ()) -> Places:
+def look(
+    agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[str] = (), ends: t.Sequence[str] = ()
+) -> Places:
     """Look at the places of mount paths, following no link.
 
     Args:
         empty: paths below which nothing but directories may be: what is mounted there would hide all else.
+        ends: paths at which links are to be made.
 
     Raises:
         ModelfleetError: C(agent_restricted), C(agent_unavailable), C(agent_command_failed).
     """
-    asked = sorted({_SYSTEMD, *(part for path in paths for part in _parts(path))})
+    asked = sorted({_SYSTEMD, *(part for path in paths for part in _input.parts(path))})
     # It fails for what is missing, and tells of all others. The mode is in no language, a file's type in words is.
     done = agent.run(["stat", "-c", "%f %n", *asked])
     modes = dict(filter(None, map(_mode, done.stdout.decode("utf-8", "replace").split("\n"))))
+    linked = [path for path in paths if stat.S_ISLNK(modes.get(path, 0))]
+    links = _guest_links.look(agent, linked) if linked else {}
     in_the_way = {}
     for path in paths:
-        found = [(part, modes[part]) for part in _parts(path) if part in modes and not stat.S_ISDIR(modes[part])]
+        parts = [part for part in _input.parts(path) if part != path or not links.get(path)]
+        found = [(part, modes[part]) for part in parts if part in modes and not stat.S_ISDIR(modes[part])]
         if found:
             part, mode = found[0]
             in_the_way[path] = (part, "a symbolic link" if stat.S_ISLNK(mode) else "not a directory")
@@ -59,20 +68,26 @@ def look(agent: _guest_agent.Agent, paths: t.Sequence[str], empty: t.Sequence[st
         if path in modes and path not in in_the_way and _first_file(agent, path):
             in_the_way[path] = (path, "not empty")
     directories = frozenset(path for path in paths if stat.S_ISDIR(modes.get(path, 0)))
-    return Places(stat.S_ISDIR(modes.get(_SYSTEMD, 0)), directories, in_the_way)
+    return Places(
+        stat.S_ISDIR(modes.get(_SYSTEMD, 0)),
+        directories,
+        in_the_way,
+        frozenset(path for path in linked if links[path]),
+        _filled(agent, sorted(directories.intersection(ends))),
+    )
+
+
+def _filled(agent: _guest_agent.Agent, directories: t.Sequence[str]) -> frozenset[str]:
+    if not directories:
+        return frozenset()
+    done = agent.run(["find", *directories, "-mindepth", "1", "-maxdepth", "1"])
+    held = done.stdout.decode("utf-8", "replace").split("\n")
+    return frozenset(path for path in directories if any(line.startswith(f"{path}/") for line in held))
 
 
 def _first_file(agent: _guest_agent.Agent, path: str) -> bytes:
     # -quit, which not every busybox has, would do; a model lies no deeper than that.
     return agent.run(["find", path, "-xdev", "-mindepth", "1", "-maxdepth", "3", "!", "-type", "d"]).stdout[:1]
-
-
-def _parts(path: str) -> list[str]:
-    """A path and all that it lies in, from the top, but for the root."""
-    parts = [path]
-    while posixpath.dirname(parts[0]) != "/":
-        parts.insert(0, posixpath.dirname(parts[0]))
-    return parts
 
 
 def _mode(line: str) -> t.Optional[tuple[str, int]]:

@@ -107,17 +107,37 @@ def _with_places(
     mounted = {mount.mount_point for mount in vm.guest or ()}
     view = _mountinfo.visible(list(vm.guest or ()), _identity.VIEW_PATH)
     hidden = _identity.VIEW_PATH if _guest.is_mounted(view, _identity.VIEW_TAG) else ""
-    paths = {mount.device_path for mount in mounts if mount.device_path not in mounted}
+    vm = _with_links(vm, guest, [*filter(_may_be_linked, records), *(mount for mount in mounts if mount.linked)])
+    ends = {mount.mount_path for mount in mounts if mount.linked and vm.links.get(mount.mount_path) is False}
+    paths = {mount.device_path for mount in mounts if mount.device_path not in mounted} | ends
     free = sorted(path for path in paths if not hidden or not _input.overlaps(path, hidden))
     undecided = [mount for mount in mounts if _is_undecided(vm, mount)]
     views = sorted({mount.device_path for mount in mounts if mount.in_view and mount.device_path in free})
     if free or undecided:
-        places = guest.places(free, views)
-        in_the_way = {**vm.in_the_way, **places.in_the_way}
-        vm = dataclasses.replace(vm, systemd=places.systemd, in_the_way=in_the_way)
+        places = guest.places(free, views, sorted(ends))
+        vm = dataclasses.replace(
+            vm,
+            systemd=places.systemd,
+            in_the_way={**vm.in_the_way, **places.in_the_way},
+            links={**vm.links, **dict.fromkeys(places.links, True)},
+            filled=vm.filled | places.filled,
+        )
     if views:
         vm = dataclasses.replace(vm, kernel=guest.kernel())
     return _with_units(vm, guest, records, mounts, undecided)
+
+
+def _with_links(vm: VmView, guest: _guest.Guest, mounts: t.Sequence[t.Union[Wanted, _records.Record]]) -> VmView:
+    """The VM with what was seen of the links at mount paths at which nothing is mounted."""
+    mounted = {mount.mount_point for mount in vm.guest or ()}
+    paths = sorted({mount.mount_path for mount in mounts} - mounted - set(vm.links))
+    return dataclasses.replace(vm, links={**vm.links, **guest.links(paths)}) if paths else vm
+
+
+def _may_be_linked(record: _records.Record) -> bool:
+    """Whether a link may lead to a model, or has done so before a change of transport that was cut short."""
+    elsewhere = _input.can_be_in_view(record.mount_path) and not _input.is_below_view(record.mount_path)
+    return record.guest == AGENT and (record.linked or (elsewhere and record.intent != _records.SETTLED))
 
 
 def _with_units(

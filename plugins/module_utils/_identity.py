@@ -20,6 +20,8 @@ ALIAS_PREFIX = "ua-modelfleet-"
 # The view of a VM: the tag of its device, and where its guest mounts it. The same in every VM: images can know them.
 VIEW_TAG = "modelfleet"
 VIEW_PATH = "/models"
+# Below it stand the models whose mount paths lie elsewhere, each at its whole mount path.
+_ELSEWHERE = ".at"
 _ALIAS = re.compile(re.escape(ALIAS_PREFIX) + r"[0-9a-f]{16}\Z")
 _TAG_BYTES = 36
 
@@ -44,6 +46,11 @@ def mount_uuid(vm: str, mount_path: str) -> str:
 def view_uuid(vm: str) -> str:
     """The UUID of the view of a VM: there is at most one."""
     return str(uuid.uuid5(NAMESPACE, f"view\n{vm}"))
+
+
+def seen_at(mount_path: str) -> str:
+    """Where a guest sees a model of its view; where the mount path lies elsewhere, a link at that leads there."""
+    return mount_path if mount_path.startswith(f"{VIEW_PATH}/") else f"{VIEW_PATH}/{_ELSEWHERE}{mount_path}"
 
 
 def token(mount: str) -> str:

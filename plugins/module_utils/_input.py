@@ -198,16 +198,20 @@ def mount_path(option: str, value: str) -> str:
 
 
 def path_in_view(option: str, value: str) -> str:
-    """A path at which a model may be seen in the view of a VM: below its mount, and not where it keeps its binds."""
+    """A path at which a model may be seen that is in the view of a VM: not its mount, nor where it keeps its binds."""
     path = absolute_path(option, value)
-    if not is_in_view(path):
-        raise invalid(
-            option, f"{show(path)} cannot be in the view: it must be below {_identity.VIEW_PATH}, without a dot first"
-        )
+    if not can_be_in_view(path):
+        root = _identity.VIEW_PATH
+        raise invalid(option, f"{show(path)} cannot be in the view: it is {root}, or begins with a dot below that")
     return path
 
 
-def is_in_view(path: str) -> bool:
+def can_be_in_view(path: str) -> bool:
+    """Whether a normalised path may be that of a model of a view: below the mount of that, or elsewhere."""
+    return is_below_view(path) or not overlaps(path, _identity.VIEW_PATH)
+
+
+def is_below_view(path: str) -> bool:
     """Whether a normalised path lies below the mount of a view, and not where that keeps its binds."""
     root = f"{_identity.VIEW_PATH}/"
     return path.startswith(root) and not path.startswith(f"{root}.")
@@ -220,6 +224,12 @@ def mount_point(option: str, value: str) -> str:
     if inside and not re.match(r"/var/lib/modelfleet/centers/[^/]+\Z", path):
         raise invalid(option, f"{show(path)} belongs to the operating system or to modelfleet.kvm itself")
     return path
+
+
+def parts(path: str) -> list[str]:
+    """A normalised path and all that it lies in, from the top, but for the root."""
+    names = path.split("/")
+    return ["/".join(names[:length]) for length in range(2, len(names) + 1)]
 
 
 def overlaps(one: str, other: str) -> bool:

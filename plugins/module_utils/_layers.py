@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _devices, _guest, _mount_lines, _mountinfo, _records, _sources, _views, _virtiofsd, _wanted
+from . import _devices, _guest, _identity, _mount_lines, _mountinfo, _records, _sources, _views, _virtiofsd, _wanted
 from ._errors import ModelfleetError
 from ._observed import HostView, ModelKey, VmView
 
@@ -117,6 +117,30 @@ def guest_mount(vm: VmView, record: _records.Record, live: str) -> str:
     return RIGHT if right else WRONG
 
 
+def guest_link(vm: VmView, record: _records.Record) -> str:
+    """The link by which a model of the view is seen at a mount path elsewhere in the guest."""
+    path = record.mount_path
+    if vm.live is None or record.guest != _wanted.AGENT or not record.linked:
+        return NOT_DUE
+    if vm.guest is None:
+        return UNKNOWN
+    if vm.links.get(path):
+        return RIGHT
+    mount = _mountinfo.visible(list(vm.guest), path)
+    if mount is not None:
+        # Its own device goes before the link comes.
+        own = vm.live.device(_identity.alias(record.uuid))
+        return MISSING if own and _guest.is_mounted(mount, own.tag) else FOREIGN
+    if path not in vm.links:
+        return UNKNOWN
+    return FOREIGN if path in vm.in_the_way or path in vm.filled else MISSING
+
+
+def has_link(vm: VmView, record: _records.Record) -> bool:
+    """Whether a link of ours is seen at the mount path of a mount, by whichever transport that is."""
+    return record.guest == _wanted.AGENT and vm.links.get(record.mount_path, False)
+
+
 def covered(host: HostView, vm: VmView, record: _records.Record) -> t.Optional[_mountinfo.Mount]:
     """What somebody in the guest has mounted over a model of the view."""
     # What leads there is a link, so that the mount stands where the model is bound.
@@ -148,5 +172,5 @@ def _guest_layer(host: HostView, vm: VmView, record: _records.Record, live: str)
         return mount
     if record.in_view and covered(host, vm, record):
         return FOREIGN
-    unit = guest_unit(vm, record)
-    return RIGHT if unit in (RIGHT, NOT_DUE) else UNKNOWN if unit == UNKNOWN else WRONG
+    parts = {guest_link(vm, record), guest_unit(vm, record)} - {RIGHT, NOT_DUE}
+    return next((word for word in (FOREIGN, UNKNOWN) if word in parts), WRONG if parts else RIGHT)

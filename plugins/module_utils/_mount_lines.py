@@ -10,6 +10,7 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import shlex
 import typing as t
@@ -27,12 +28,16 @@ _MARK = "# modelfleet.kvm mount "
 _MARKED = re.compile(r"# modelfleet\.kvm mount ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12});")
 
 
-def mount_lines(tag: str, path: str) -> dict[str, str]:
+def mount_lines(tag: str, path: str, link: t.Optional[tuple[str, str]] = None) -> dict[str, str]:
     """The lines for a guest whose mounts are made by somebody else.
+
+    Args:
+        link: a path at which a symbolic link has to stand as well, and where that leads.
 
     Returns:
         C(command) for a shell, C(fstab), C(systemd), whose first line is a comment with the name of the file, and
-        C(cloud_init). C(systemd) is empty when the path is too long for the name of a unit.
+        C(cloud_init). C(systemd) is empty when the path is too long for the name of a unit. C(link) is a command that
+        makes the link, and C(tmpfiles) the line for tmpfiles.d(5); both are empty where none is needed.
     """
     try:
         systemd = f"# /etc/systemd/system/{unit_name(path)}\n{unit(tag, path)}"
@@ -47,7 +52,25 @@ def mount_lines(tag: str, path: str) -> dict[str, str]:
         "systemd": systemd,
         # cloud-init writes the fields into fstab as they are. JSON is YAML.
         "cloud_init": f"mounts:\n  - {json.dumps(fields)}\n",
+        "link": _link_command(*link) if link else "",
+        "tmpfiles": f"L {_tmpfiles_path(link[0])} - - - - {_tmpfiles_argument(link[1])}" if link else "",
     }
+
+
+def _link_command(path: str, target: str) -> str:
+    parent = shlex.quote(posixpath.dirname(path))
+    return f"mkdir -p {parent} && ln -s {shlex.quote(target)} {shlex.quote(path)}"
+
+
+def _tmpfiles_path(path: str) -> str:
+    # Only what is in quotes is read alike by all versions: systemd 252 knows no \x20 in this field.
+    quoted = _specifiers(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'
+
+
+def _tmpfiles_argument(path: str) -> str:
+    # It goes to the end of the line as it is, but is unescaped.
+    return "".join(f"\\x{ord(char):02x}" if char == "\\" or char.isspace() else char for char in _specifiers(path))
 
 
 def fstab(tag: str, path: str) -> str:

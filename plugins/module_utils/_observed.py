@@ -107,6 +107,8 @@ class VmView:
         stale: mount paths at which the guest's mount answers nothing any more.
         systemd: whether systemd runs the guest; None when it was not asked.
         in_the_way: what stands in the way of mount paths in the guest: a path, and what that is.
+        links: whether the link of a model of the view stands at a mount path elsewhere; only what was looked at.
+        filled: mount paths at which directories stand that are not empty, where a link was to be.
         kernel: the version of the guest's kernel, None when it was not asked.
         read_from: the state and the XML that all but the guest was read from.
         units: the guest's mount units by mount path, None where there is none; only what was asked for.
@@ -125,6 +127,8 @@ class VmView:
     stale: frozenset[str] = frozenset()
     systemd: t.Optional[bool] = None
     in_the_way: t.Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    links: t.Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    filled: frozenset[str] = frozenset()
     kernel: t.Optional[tuple[int, int]] = None
     read_from: tuple[t.Optional[str], ...] = dataclasses.field(default=(), compare=False, repr=False)
     units: t.Mapping[str, t.Optional[str]] = dataclasses.field(default_factory=dict)
@@ -253,7 +257,8 @@ class Places(t.NamedTuple):
     def add_views(self, vm: VmView) -> None:
         """Add where models are bound in the view of a VM, without a look at their storage."""
         for record in vm.records.values():
-            bind = _views.bound_at(vm.uuid, record.mount_path) if _input.is_in_view(record.mount_path) else ""
+            can_be = _input.can_be_in_view(record.mount_path)
+            bind = _views.bound_at(vm.uuid, record.mount_path) if can_be else ""
             if bind:
                 self.in_views[record.uuid] = bind
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _conversion, _devices, _mount_lines, _records, _refusals
+from . import _conversion, _devices, _mount_lines, _records, _refusals, _removal
 from ._errors import ModelfleetError
 from ._layers import (
     FOREIGN,
@@ -23,9 +23,10 @@ from ._layers import (
     UNKNOWN,
     WRONG,
     Layers,
-    device_source,
+    guest_link,
     guest_mount,
     guest_unit,
+    has_link,
     keeps_unit,
     layers,
 )
@@ -41,6 +42,7 @@ from ._steps import (
     DETACH_STRAY,
     FORGET,
     INTERRUPTED,
+    LINK,
     LISTED,
     MOUNT,
     ORDER,
@@ -53,7 +55,7 @@ from ._steps import (
     REVOKE,
     SETTLE,
     STRAY,
-    UNBIND,
+    UNLINK,
     UNMOUNT,
     VERIFY,
     WRITE_UNIT,
@@ -108,8 +110,7 @@ def plan_vm(
     if terms.present:
         # A device that a mount shall not have any more takes its tag with it.
         devices = {device.alias for domain in (vm.live, vm.persistent) if domain for device in domain.devices}
-        aliases = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)}
-        tags.update(dict.fromkeys(aliases & devices, ""))
+        tags.update(dict.fromkeys(_aliases(vm, wanted) & devices, ""))
         tags.update({mount.device_alias(vm.uuid): mount.device_tag(vm.uuid) for mount in wanted})
     others = _refusals.Others(tuple(staying), tags)
     listed = records(LISTED)
@@ -127,7 +128,7 @@ def plan_vm(
             plans[index] = plans[index] or [MountPlan(mount, vm.uuid, vm.name)]
     unasked += [_carry_on(host, vm, record, others, terms, closes) for record in begun]
     if strays_go(wanted, terms):
-        coming = {alias for mount in wanted for alias in mount.device_aliases(vm.uuid)} if terms.present else set()
+        coming = _aliases(vm, wanted) if terms.present else set()
         unasked += [_plan_stray(vm, device, terms) for device in vm.strays if device.alias not in coming]
     return {**plans, -1: unasked} if unasked else plans
 
@@ -164,6 +165,16 @@ def _closes_view(vm: VmView, wanted: t.Sequence[Wanted], why: t.Mapping[str, str
 def strays_go(wanted: t.Iterable[Wanted], terms: Terms) -> bool:
     """Whether devices without a record are taken away: with all that is not listed, or with all of the VM."""
     return terms.purge or (not terms.present and any(mount.means_all() for mount in wanted))
+
+
+def _aliases(vm: VmView, wanted: t.Iterable[Wanted]) -> set[str]:
+    """The aliases of the devices that may bring wanted mounts, or may have brought them."""
+    records = vm.records
+    found: set[str] = set()
+    for mount in wanted:
+        before = records.get(mount.uuid(vm.uuid))
+        found.update(mount.device_aliases(vm.uuid), before.aliases if before else ())
+    return found
 
 
 def _by_path(vm: VmView) -> list[_records.Record]:
@@ -251,19 +262,22 @@ def _present(
     after = wanted.record(vm.uuid, host.centers[wanted.model_center], persistence(vm, wanted))
     _refusals.refuse_collision(vm, after, others)
     _refusals.refuse_nesting(vm, after)
-    leaving = _leaving(host, vm, before, after, closes_view)
+    leaving, strict = _conversion.leaving(host, vm, before, after), terms.strict or _removal.owes(before, after)
     left = None if leaving is None else layers(host, vm, leaving)
     # What there was by another transport is no earlier state of this one.
     same = before if before is not None and before.transport == after.transport else None
     found = _without_leaving(layers(host, vm, after))
     _refusals.refuse_foreign(host, vm, same, after, found)
     steps = _set_up(host, vm, same, after, found, terms)
-    if leaving is not None and left is not None:
-        going = _take_down(host, vm, leaving, left, terms.force)
-        # Where only the other transport is left over, nothing else is due.
-        begin = [] if any(step.action == RECORD for step in steps) else [Step(RECORD, after)]
-        end = [] if any(step.action == SETTLE for step in steps) else [Step(SETTLE, after)]
-        steps = [*begin, *going, *steps, *end]
+    going = _removal.take_out(host, vm, leaving, left, terms.force, closes_view, strict)
+    if leaving is not None and has_link(vm, leaving) and not has_link(vm, after):
+        going.append(Step(UNLINK, leaving))
+    going += _removal.still_owed(vm, before, after, going, closes_view)
+    if going or (leaving is not None and same is None):
+        steps = _with_record(steps, after, going)
+    else:
+        # It is the view of others now.
+        left = None
     if any(step.action in ATTACHES for step in steps):
         _refusals.require_able(vm)
     return dataclasses.replace(
@@ -277,16 +291,15 @@ def _present(
     )
 
 
-def _leaving(
-    host: HostView,
-    vm: VmView,
-    before: t.Optional[_records.Record],
-    record: _records.Record,
-    closes_view: bool,
-) -> t.Optional[_records.Record]:
-    """See C(_conversion.leaving); a view that others are in stays."""
-    leaving = _conversion.leaving(host, vm, before, record)
-    return None if leaving is not None and leaving.in_view and not closes_view else leaving
+def _with_record(steps: t.Sequence[Step], after: _records.Record, more: t.Sequence[Step]) -> list[Step]:
+    """More steps, between the intent and the end that a record says."""
+    begin = [step.record for step in steps if step.action == RECORD] or [after]
+    end = [step for step in steps if step.action == SETTLE] or [Step(SETTLE, after)]
+    between = [step for step in steps if step.action not in (RECORD, SETTLE)]
+    intended = begin[0]
+    if any(step.action == REVOKE for step in more):
+        intended = dataclasses.replace(intended, revoke=_records.STRICT)
+    return [Step(RECORD, intended), *more, *between, *end]
 
 
 def _in_order(steps: t.Iterable[Step]) -> tuple[Step, ...]:
@@ -335,7 +348,7 @@ def _set_up(
     terms: Terms,
 ) -> list[Step]:
     recorded = before is not None and vm.recorded_everywhere(after)
-    left_unit = before is not None and vm.live is not None and _unit_goes(vm, before, after)
+    left_unit = vm.live is not None and _unit_goes(vm, before, after)
     old = before or after
     binds = found.source in (MISSING, WRONG)
     leaves = after.in_view and binds and (found.source == WRONG or host.left_over(after))
@@ -352,6 +365,8 @@ def _set_up(
     mounted = _refusals.tag_mounted(vm, old, after.tag)
     stale = bool(mounted) and (plug or mounted != after.tag or after.device_path in vm.stale)
     steps = [Step(RECORD, unsettled)]
+    if not after.in_view and has_link(vm, after):
+        steps.append(Step(UNLINK, after))
     if (stale or replug) and not terms.force:
         _refusals.refuse_other_uses(vm, old, after.tag)
     if left_unit:
@@ -375,6 +390,8 @@ def _set_up(
             steps.append(Step(MOUNT, after))
         elif mount == WRONG:
             steps.append(Step(REMOUNT, after))
+        if guest_link(vm, after) == MISSING:
+            steps.append(Step(LINK, after))
         if guest_unit(vm, after) in (MISSING, WRONG):
             steps.append(Step(WRITE_UNIT, after))
     if another:
@@ -396,10 +413,12 @@ def _model(record: _records.Record) -> tuple[str, ...]:
     return record.model_uuid, record.model_version, record.model_center_uuid, record.model_path
 
 
-def _unit_goes(vm: VmView, before: _records.Record, after: _records.Record) -> bool:
+def _unit_goes(vm: VmView, before: t.Optional[_records.Record], after: _records.Record) -> bool:
     """Whether the guest keeps a unit of ours for a mount that shall have none any more."""
-    had = before.persistence == SYSTEMD and keeps_unit(vm, before)
-    return had and after.persistence != SYSTEMD
+    if before is None:
+        # One of an earlier time at which it had this transport, left by a change that was cut short.
+        return after.persistence == NOT_PERSISTENT and keeps_unit(vm, after)
+    return before.persistence == SYSTEMD and keeps_unit(vm, before) and after.persistence != SYSTEMD
 
 
 def _absent(
@@ -412,38 +431,17 @@ def _absent(
     strict = terms.strict and record.in_view and not closes_view
     gone = dataclasses.replace(record, intent=_records.UNMOUNTING, revoke=_records.STRICT if strict else record.revoke)
     steps = [Step(RECORD, gone)]
+    if has_link(vm, record):
+        steps.append(Step(UNLINK, record))
     if closes_view or not record.in_view:
-        steps += _take_down(host, vm, record, found, terms.force)
+        steps += _removal.take_down(host, vm, record, found, terms.force)
     else:
         if not terms.force:
             _refusals.refuse_covered(host, vm, record)
-        steps += [Step(RELEASE, gone), *([Step(REVOKE, gone)] if gone.strict else [])] if vm.live else []
+        steps += _removal.release(gone) if vm.live else []
     leaving = _conversion.leaving(host, vm, None, record)
     left = None if leaving is None else layers(host, vm, leaving)
-    if leaving is not None and left is not None:
-        if closes_view or not leaving.in_view:
-            steps += _take_down(host, vm, leaving, left, terms.force)
-        elif vm.live and host.source(leaving):
-            # Others have the view by now, in which it has a bind still.
-            steps.append(Step(RELEASE, dataclasses.replace(leaving, intent=_records.UNMOUNTING)))
+    steps += _removal.take_out(host, vm, leaving, left, terms.force, closes_view, terms.strict or record.strict)
+    steps += _removal.still_owed(vm, record, record, steps, closes_view)
     steps.append(Step(FORGET, record))
     return dataclasses.replace(empty, layers=found, leaving=left, steps=_in_order(steps))
-
-
-def _take_down(host: HostView, vm: VmView, record: _records.Record, found: Layers, force: bool) -> list[Step]:
-    """The steps that take away all that there is of a mount, its device included, but for its record."""
-    if not force:
-        _refusals.refuse_other_uses(vm, record)
-    steps = []
-    if guest_unit(vm, record) in (RIGHT, WRONG) and keeps_unit(vm, record):
-        steps.append(Step(REMOVE_UNIT, record))
-    mounted = _refusals.tag_mounted(vm, record)
-    if mounted and record.guest == AGENT:
-        steps.append(Step(UNMOUNT, dataclasses.replace(record, tag=mounted)))
-    if found.live in (RIGHT, WRONG):
-        steps.append(Step(DETACH_LIVE, record))
-    if found.persistent in (RIGHT, WRONG):
-        steps.append(Step(DETACH_PERSISTENT, record))
-    if vm.live is not None and host.bind(device_source(record)) is not None:
-        steps.append(Step(UNBIND, record))
-    return steps

@@ -92,9 +92,15 @@ class Record:
         return _identity.view_uuid(self.vm_instance_uuid) if self.in_view else self.uuid
 
     @property
+    def linked(self) -> bool:
+        """Whether a link in the guest leads to the model, whose mount path lies elsewhere than below the view."""
+        return self.in_view and _identity.seen_at(self.mount_path) != self.mount_path
+
+    @property
     def aliases(self) -> tuple[str, ...]:
         """See C(aliases)."""
-        return aliases(self.vm_instance_uuid, self.uuid, self.mount_path)
+        in_view = self.in_view or self.intent != SETTLED
+        return aliases(self.vm_instance_uuid, self.uuid, self.mount_path, in_view)
 
     def says_the_same(self, other: Record) -> bool:
         """Whether two records agree on identity and intent, whenever they were written."""
@@ -111,10 +117,15 @@ class Record:
         return data
 
 
-def aliases(vm: str, mount: str, mount_path: str) -> tuple[str, ...]:
-    """The aliases of the devices that may bring a model: its own, and that of the view, where its path can be in it."""
-    view = (_identity.alias(_identity.view_uuid(vm)),) if _input.is_in_view(mount_path) else ()
-    return (_identity.alias(mount), *view)
+def aliases(vm: str, mount: str, mount_path: str, in_view: bool) -> tuple[str, ...]:
+    """The aliases of the devices that may bring a model: its own, and that of the view.
+
+    Args:
+        in_view: whether the model is in the view, or may have been a moment ago. Below the mount of the view there is
+            no device beside it, so that it may bring the model in any case.
+    """
+    view = _input.is_below_view(mount_path) or (in_view and _input.can_be_in_view(mount_path))
+    return (_identity.alias(mount), *([_identity.alias(_identity.view_uuid(vm))] if view else []))
 
 
 _FIELDS = [field.name for field in dataclasses.fields(Record) if field.name != "unknown"]

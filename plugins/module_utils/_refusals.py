@@ -12,7 +12,7 @@ import typing as t
 
 from . import _guest, _guest_unit, _identity, _input, _mountinfo, _records, _steps
 from ._errors import ModelfleetError
-from ._layers import FOREIGN, MISSING, UNKNOWN, Layers, covered
+from ._layers import FOREIGN, MISSING, UNKNOWN, Layers, covered, guest_link
 from ._observed import HostView, VmView
 from ._wanted import AGENT, AUTO, SYSTEMD, Wanted
 
@@ -118,6 +118,8 @@ def refuse_foreign(
         unfit = unfit_for_view(vm, after.mount_path)
     else:
         unfit = None
+    if after.linked and guest_link(vm, after) == FOREIGN:
+        unfit = unfit or unfit_for_link(vm, after.mount_path)
     if unfit is not None:
         raise unfit
     over = covered(host, vm, after) if after.in_view else None
@@ -152,6 +154,24 @@ def unfit_for_view(vm: VmView, mount_path: str) -> t.Optional[ModelfleetError]:
         if there and not any(_guest.is_mounted(mount, tag) for tag in ours):
             return _path_in_use(vm, mount, _input.show(mount.mount_point), mount_path)
     return None
+
+
+def unfit_for_link(vm: VmView, mount_path: str) -> t.Optional[ModelfleetError]:
+    """Why a new model of a view cannot be seen at a mount path elsewhere, as far as the guest was looked at."""
+    unusable = _unusable(vm, mount_path, mount_path)
+    if unusable is not None:
+        return unusable
+    mount = _mountinfo.visible(list(vm.guest or ()), mount_path)
+    if mount is not None:
+        return _path_in_use(vm, mount, mount_path, mount_path)
+    if mount_path not in vm.filled:
+        return None
+    return ModelfleetError(
+        "mount_path_unusable",
+        f"VM {vm.name}: {mount_path} cannot be a link to the view in the guest: it is a directory that is not empty",
+        vm=vm.name,
+        mount_path=mount_path,
+    )
 
 
 def _unusable(vm: VmView, path: str, mount_path: str) -> t.Optional[ModelfleetError]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _errors, _mount_lines, _records, _steps
+from . import _errors, _identity, _mount_lines, _records, _steps
 from ._converge import Outcome
 from ._errors import ModelfleetError
 from ._layers import FOREIGN, MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers
@@ -73,10 +73,16 @@ def _mount(outcome: Outcome) -> dict[str, t.Any]:
         "replugged": outcome.replugged,
         "due": _due(outcome),
         "restart_required": outcome.error is not None and outcome.error.code in _errors.HEALED_BY_RESTART,
-        "mount_lines": _mount_lines.mount_lines(by_itself.tag, by_itself.device_path) if by_itself else None,
+        "mount_lines": _lines(by_itself) if by_itself else None,
         "record": outcome.record.as_dict() if outcome.record else None,
         "error": outcome.error.as_result() if outcome.error else None,
     }
+
+
+def _lines(record: _records.Record) -> dict[str, str]:
+    """How a guest mounts a model by itself."""
+    link = (record.mount_path, _identity.seen_at(record.mount_path)) if record.linked else None
+    return _mount_lines.mount_lines(record.tag, record.device_path, link)
 
 
 def _due(outcome: Outcome) -> list[str]:
@@ -90,15 +96,21 @@ def _due(outcome: Outcome) -> list[str]:
         return [f"the guest unmounts {known.device_path} and mounts it again: its device was plugged again"]
     if plan.after is not None and plan.after.guest != AGENT:
         plugged = any(action in _steps.ATTACHES for action in plan.actions)
-        return ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []
+        due = ["the guest mounts it by itself, see mount_lines"] if plugged and not plan.before else []
+        linked = plan.after.linked and not (plan.before and plan.before.linked)
+        return [*due, *["the guest links it by itself, see mount_lines"] * linked]
     if outcome.vm_state != "shutoff":
         return []
     due = []
     if plan.after is not None:
-        by_itself = plan.after.persistence == SYSTEMD
+        # Only a run makes the link of a model that is seen elsewhere than below the view.
+        linked = not plan.after.linked or (plan.before is not None and plan.before.linked)
+        by_itself = plan.after.persistence == SYSTEMD and linked
         how = "start the VM; its guest mounts the model when it boots"
         due.append(how if by_itself else "start the VM and run again, to mount the model in its guest")
     before = plan.before
+    if before is not None and before.linked and not (plan.after and plan.after.linked):
+        due.append(f"a link that the guest keeps at {before.mount_path} leads nowhere")
     if plan.after is None or (before is not None and before.device_path != plan.after.device_path):
         device_goes = before is not None and (not before.in_view or _steps.DETACH_PERSISTENT in plan.actions)
         if before is not None and device_goes and before.persistence == SYSTEMD:

@@ -19,6 +19,7 @@ from ._wanted import Wanted
 
 RECORD = "record"
 REMOVE_UNIT = "remove_guest_unit"
+UNLINK = "unlink_in_guest"
 UNMOUNT = "unmount_in_guest"
 DETACH_LIVE = "detach_live"
 DETACH_PERSISTENT = "detach_persistent"
@@ -32,6 +33,7 @@ ATTACH_PERSISTENT = "attach_persistent"
 VERIFY = "verify_read_only"
 MOUNT = "mount_in_guest"
 REMOUNT = "remount_in_guest"
+LINK = "link_in_guest"
 WRITE_UNIT = "write_guest_unit"
 SETTLE = "settle_record"
 DETACH_STRAY = "detach_stray"
@@ -43,6 +45,7 @@ FORGET = "forget_record"
 ORDER = (
     RECORD,
     REMOVE_UNIT,
+    UNLINK,
     UNMOUNT,
     DETACH_LIVE,
     DETACH_PERSISTENT,
@@ -53,6 +56,7 @@ ORDER = (
     VERIFY,
     MOUNT,
     REMOUNT,
+    LINK,
     WRITE_UNIT,
     RELEASE,
     REVOKE,
@@ -63,9 +67,9 @@ ORDER = (
     FORGET,
 )
 ATTACHES = (ATTACH, ATTACH_LIVE, ATTACH_PERSISTENT)
-IN_GUEST = (REMOVE_UNIT, UNMOUNT, MOUNT, REMOUNT, WRITE_UNIT)
+IN_GUEST = (REMOVE_UNIT, UNLINK, UNMOUNT, MOUNT, REMOUNT, LINK, WRITE_UNIT)
 # What is done to a mount, not to the device that several mounts may share.
-_OF_EACH_MOUNT = (RECORD, BIND, VERIFY, RELEASE, REVOKE, SETTLE, RETIRE, FORGET)
+_OF_EACH_MOUNT = (RECORD, UNLINK, BIND, VERIFY, LINK, RELEASE, REVOKE, SETTLE, RETIRE, FORGET)
 
 # Why there is a plan for a mount.
 LISTED = "listed"

@@ -220,7 +220,7 @@ def _plain(vm: str) -> str:
 
 
 def _below(mount_path: str) -> str:
-    return os.path.relpath(mount_path, _identity.VIEW_PATH)
+    return os.path.relpath(_identity.seen_at(mount_path), _identity.VIEW_PATH)
 
 
 def _of_mount(vm: str, mount: str) -> t.Iterator[str]:

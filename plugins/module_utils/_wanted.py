@@ -63,6 +63,11 @@ class Wanted:
         """Where the guest mounts the device that brings the model."""
         return _identity.VIEW_PATH if self.in_view else self.mount_path
 
+    @property
+    def linked(self) -> bool:
+        """Whether a link in the guest leads to the model, whose mount path lies elsewhere than below the view."""
+        return self.in_view and _identity.seen_at(self.mount_path) != self.mount_path
+
     def matches(self, record: _records.Record) -> bool:
         """Whether a record is one of those that an entry with C(state=absent) means."""
         return (
@@ -88,7 +93,7 @@ class Wanted:
 
     def device_aliases(self, vm: str) -> tuple[str, ...]:
         """The aliases of the devices that may bring it, by one transport or the other."""
-        return _records.aliases(vm, self.uuid(vm), self.mount_path)
+        return _records.aliases(vm, self.uuid(vm), self.mount_path, self.in_view)
 
     def device_tag(self, vm: str) -> str:
         """The tag of its device in a VM."""
@@ -240,7 +245,8 @@ def _transport(option: t.Callable[[str], str], entry: dict[str, t.Any], mount_pa
 
 def _persistence(option: t.Callable[[str], str], entry: dict[str, t.Any], mount_path: str) -> str:
     wanted = entry.get("persistence") or AUTO
-    if wanted == SYSTEMD and mount_path and not _mount_lines.can_be_unit(mount_path):
+    own_unit = wanted == SYSTEMD and mount_path and entry.get("transport") != _records.VIEW
+    if own_unit and not _mount_lines.can_be_unit(mount_path):
         raise _input.invalid(option("mount_path"), "it is too long for the name of a mount unit (persistence=systemd)")
     if (entry.get("guest") or AGENT) == AGENT:
         return str(wanted)

@@ -157,11 +157,6 @@ EXAMPLES = r"""
     guest: none
     tag: chat
 
-- name: Unmount a model that was deleted from every VM of this host
-  modelfleet.kvm.vm_model_mount:
-    model: qwen3-32b
-    state: absent
-
 - name: Take a model from a VM so that not even a hostile guest can read on, whatever that interrupts
   modelfleet.kvm.vm_model_mount:
     vm: inference-7
@@ -169,6 +164,11 @@ EXAMPLES = r"""
     state: absent
     force: true
     revoke: strict
+
+- name: Unmount a model that was deleted from every VM of this host
+  modelfleet.kvm.vm_model_mount:
+    model: qwen3-32b
+    state: absent
 
 - name: Unmount everything from a VM, whether it is in use or not
   modelfleet.kvm.vm_model_mount:
@@ -239,7 +239,8 @@ mounts:
     mount_lines:
       description:
         - For O(guest=none), how the guest can mount the model. V(command) for a shell, and the lines for V(fstab),
-          V(systemd) and V(cloud_init). Null otherwise.
+          V(systemd) and V(cloud_init). For a model of a view that is seen elsewhere than below C(/models) also V(link),
+          a command that makes the link which the guest needs, and V(tmpfiles), a line for tmpfiles.d. Null otherwise.
       type: dict
     record:
       description: The record of the mount, null when there is none any more. Times are UTC.

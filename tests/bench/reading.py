@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from modelfleet_lab import Guest
 
 from .many import TRANSPORTS
-from .stage import Stage, WrongResultError, say
+from .stage import QUIET, Stage, WrongResultError, say
 from .table import markdown
 
 # What the kernel does by itself, and some more.
@@ -42,12 +42,14 @@ class Speed:
         asked_kb: the option's value, 0 for what the kernel does by itself.
         found_kb: what the guest's kernel says.
         rates: MB in a second, of each round.
+        others: the share of the machine's processors that others took right before, of each round.
     """
 
     transport: str
     asked_kb: int
     found_kb: int
     rates: tuple[float, ...]
+    others: tuple[float, ...] = ()
 
 
 class Reading:
@@ -64,31 +66,36 @@ class Reading:
 
     def speeds(self, rounds: int) -> list[Speed]:
         """Read with each setting by each transport; the settings take turns."""
-        found: dict[tuple[str, int], tuple[int, list[float]]] = {}
+        found: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
         for transport in TRANSPORTS:
             for turn in range(rounds + 1):
                 for asked in READ_AHEAD_KB:
-                    kept, rate = self._read(transport, asked)
+                    read = self._read(transport, asked)
                     # Software emulation translates what it runs for the first time.
                     if turn:
-                        found.setdefault((transport, asked), (kept, []))[1].append(rate)
-            say(f"{transport}: read with {len(READ_AHEAD_KB)} settings")
-        return [Speed(transport, asked, kept, tuple(rates)) for (transport, asked), (kept, rates) in found.items()]
+                        found.setdefault((transport, asked), []).append(read)
+                say(f"{transport}: read with {len(READ_AHEAD_KB)} settings, round {turn}")
+        speeds = []
+        for (transport, asked), reads in found.items():
+            kept, rates, others = zip(*reads, strict=True)
+            speeds.append(Speed(transport, asked, kept[0], rates, others))
+        return speeds
 
-    def _read(self, transport: str, asked_kb: int) -> tuple[int, float]:
+    def _read(self, transport: str, asked_kb: int) -> tuple[int, float, float]:
+        """What the guest's kernel says, MB in a second, and the share of the processors that others took before."""
         entry = {"vm": self._guest.name, "model": _MODEL}
         mount = {**entry, "model_center": "zoo", "transport": transport, "read_ahead_kb": asked_kb}
         self._stage.ansible.module("vm_model_mount", mount)
         # Its file is in the memory of the host.
         self._stage.host.run(["dd", f"if=/srv/models/{_MODEL}/weights.bin", "of=/dev/null", "bs=1M"], timeout=120)
-        self._stage.wait_quiet()
+        others = self._stage.wait_quiet()
         words = self._guest.run(["sh", "-c", _READ, "sh", _PATH], timeout=300).stdout.split()
         kept = int(self._guest.run(["sh", "-c", _SETTING, "sh", _PATH]).stdout)
         self._stage.ansible.module("vm_model_mount", {**entry, "state": "absent"})
         seconds = float(words[1]) - float(words[0])
         if seconds <= 0 or (asked_kb and kept != asked_kb):
             raise WrongResultError(f"{transport}: {seconds} s with {kept} KiB read ahead, asked for {asked_kb}")
-        return kept, _FILE_MB * (1 << 20) / 1e6 / seconds
+        return kept, _FILE_MB * (1 << 20) / 1e6 / seconds, others
 
 
 def table(speeds: Sequence[Speed]) -> str:
@@ -101,4 +108,11 @@ def table(speeds: Sequence[Speed]) -> str:
         setting = str(speed.asked_kb) if speed.asked_kb else f"0 ({speed.found_kb} by itself)"
         spread = f"{min(speed.rates):.0f}, {max(speed.rates):.0f}"
         rows.append((speed.transport, setting, f"{rate:.0f}", spread, f"{rate / usual[speed.transport]:.1f}"))
-    return markdown(head, rows)
+    text = markdown(head, rows)
+    others = [share for speed in speeds for share in speed.others]
+    if disturbed := [share for share in others if share > QUIET]:
+        text += (
+            f"\n\nDisturbed: before {len(disturbed)} of {len(others)} reads others took up to {max(disturbed):.0%} of"
+            " the processors; these are too slow."
+        )
+    return text

@@ -24,11 +24,15 @@ IMPORTER = Environment("importer")
 OLD = Environment("control")
 
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
-# About half of the lab's time.
 _LAB_STORAGE = "tests/lab/storage"
+# About half of the lab's time.
 _LAB_FAULTS = tuple(
-    f"tests/lab/test_{name}.py" for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts")
+    f"tests/lab/test_{name}.py"
+    for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts", "transports", "view_elsewhere")
 )
+# LONG=1 has all tests run, and takes as long as it takes.
+_LONG = bool(os.environ.get("LONG"))
+_USUAL = () if _LONG else ("-m", "not long")
 
 
 @functools.cache
@@ -176,17 +180,16 @@ def _pytest(log: Log, *arguments: str, **environ: str) -> None:
 
 def _lab_faults(log: Log) -> None:
     """Run the tests that mostly wait for what does not answer, in a lab of their own beside the other."""
-    _pytest(log, *_LAB_FAULTS, MODELFLEET_TEST_LAB="faults")
+    _pytest(log, *_LAB_FAULTS, *_USUAL, MODELFLEET_TEST_LAB="faults")
 
 
 def _lab_storage(log: Log) -> None:
     """Run the tests of storage, in a lab whose hosts have the clients and the servers."""
-    shorter = () if os.environ.get("MODELFLEET_LONG") else ("-m", "not long")
-    _pytest(log, _LAB_STORAGE, *shorter, MODELFLEET_TEST_LAB="storage")
+    _pytest(log, _LAB_STORAGE, *_USUAL, MODELFLEET_TEST_LAB="storage")
 
 
 def _lab_rest(log: Log) -> None:
-    _pytest(log, "tests/lab", *(f"--ignore={path}" for path in (*_LAB_FAULTS, _LAB_STORAGE)))
+    _pytest(log, "tests/lab", *(f"--ignore={path}" for path in (*_LAB_FAULTS, _LAB_STORAGE)), *_USUAL)
 
 
 def _lab_new(log: Log) -> None:

@@ -105,7 +105,7 @@ def test_results_have_their_own_places_in_the_document(tmp_path: Path) -> None:
 
 def test_speeds_are_told_beside_what_the_kernel_does_by_itself() -> None:
     speeds = [
-        reading.Speed("view", asked, found, rates)
+        reading.Speed("view", asked, found, rates, (0.1, 0.1, 0.1))
         for asked, found, rates in ((0, 128, (100.0, 90.0, 130.0)), (4096, 4096, (240.0, 250.0, 260.0)))
     ]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in reading.table(speeds).splitlines()[2:]]
@@ -113,3 +113,8 @@ def test_speeds_are_told_beside_what_the_kernel_does_by_itself() -> None:
         ["view", "0 (128 by itself)", "100", "90, 130", "1.0"],
         ["view", "4096", "250", "240, 260", "2.5"],
     ]
+
+
+def test_reads_that_others_disturbed_are_told() -> None:
+    speeds = [reading.Speed("view", 0, 128, (100.0, 90.0), (0.1, 0.6))]
+    assert "before 1 of 2 reads others took up to 60%" in reading.table(speeds)

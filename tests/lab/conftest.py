@@ -19,6 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ansible_run import Ansible
+from engine import Engine
 from fleet import Fleet, publish
 
 from modelfleet_lab import Guest, Host, Lab
@@ -27,6 +28,7 @@ KINDS = {"alpha": "debian12", "beta": "debian13"}
 
 Guests = Callable[..., dict[str, Guest]]
 Lend = Callable[..., Fleet]
+AtOnce = Callable[[Callable[[Engine, Guest], None]], None]
 
 
 @pytest.fixture(scope="session")
@@ -168,3 +170,22 @@ def second(prepared: dict[str, Host], lend: Lend) -> Fleet:
 def disks(prepared: dict[str, Host], lend: Lend) -> Fleet:
     """A guest with a disk and systemd on every prepared host."""
     return lend(prepared, "disk")
+
+
+@pytest.fixture(scope="module")
+def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
+    """The engine without Ansible, on every prepared host."""
+    return {name: Engine(host) for name, host in prepared.items()}
+
+
+@pytest.fixture
+def at_once(fleet: Fleet, engines: dict[str, Engine]) -> AtOnce:
+    """Runs a function of engine and guest on all hosts at the same time."""
+
+    def run(function: Callable[[Engine, Guest], None]) -> None:
+        with ThreadPoolExecutor(len(engines)) as pool:
+            jobs = [pool.submit(function, engines[name], fleet.guests[name]) for name in engines]
+            for job in jobs:
+                job.result()
+
+    return run

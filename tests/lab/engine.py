@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,40 @@ class Engine:
         done = self._converge({"params": {"mounts": mounts, **params}, "kill_after": kill_after}, check=False)
         assert done.returncode == 0 or done.stdout == "killed\n", done.stderr
         return done.returncode != 0
+
+
+def kill_changes(
+    engine: Engine,
+    wanted: Callable[[str], list[dict[str, Any]]],
+    mounted: Callable[[str], None],
+    gone: Callable[[], None],
+) -> int:
+    """Kill changes of transport, to and fro, after each of their effects.
+
+    The next run finishes, undoes or takes all away in turns.
+
+    Args:
+        wanted: the mounts by a transport.
+        mounted: has them be there by a transport, and looks whether they are.
+        gone: takes them away, and looks whether they are gone.
+
+    Returns:
+        How many effects the change with the fewest has.
+    """
+    other = {"device": "view", "view": "device"}
+    mounted("device")
+    effects, now = dict.fromkeys(other, 0), "device"
+    to_do = set(other)
+    while to_do:
+        new = other[now]
+        effects[new] += 1
+        if not engine.killed(wanted(new), effects[new]):
+            to_do.discard(new)
+            now = new
+        elif effects[new] % 3 == 0:
+            gone()
+        elif effects[new] % 3 == 1:
+            now = new
+        mounted(now)
+    gone()
+    return min(effects.values())

@@ -29,6 +29,8 @@ FILES = {
 # `@pytest.mark.transport("device", why="...")`.
 DEVICE, VIEW = "device", "view"
 BOTH = pytest.mark.parametrize("transport", [DEVICE, VIEW])
+# With the default one on every run, and with both when there is time for all tests.
+BOTH_AT_LENGTH = pytest.mark.parametrize("transport", [pytest.param(DEVICE, marks=pytest.mark.long), VIEW])
 
 # The steps that bring a model into a running VM, as far as nothing of it is there, and take it away with its device.
 SET_UP = ["record", "bind_source", "attach", "verify_read_only", "mount_in_guest", "settle_record"]

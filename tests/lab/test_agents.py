@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ansible_run import Ansible, Result
 from engine import Engine
-from fleet import BOTH, DEVICE, VIEW, checksum, entry, guest_checksum, leftovers, place
+from fleet import BOTH_AT_LENGTH, DEVICE, VIEW, checksum, entry, guest_checksum, leftovers, place
 
 from modelfleet_lab import Guest, Host, agents
 from modelfleet_lab.polling import wait_until
@@ -112,7 +112,7 @@ def test_mounting_is_refused_and_leaves_nothing(
             assert guest_checksum(several["honest"], f"{path}/weights.bin") == checksum("llama-nano/weights.bin")
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_unmounting_is_refused_and_changes_nothing(
     guests: Guests, prepared: dict[str, Host], ansible: Ansible, transport: str
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet import BOTH, DEVICE, VIEW, Fleet, checksum, device_path, entry, guest_checksum, place
+from fleet import BOTH_AT_LENGTH, DEVICE, VIEW, Fleet, checksum, device_path, entry, guest_checksum, place
 
 # Where no directory can be made, which nobody knows before it is tried.
 FROZEN = "mkdir -p /frozen && mount -t tmpfs -o ro none /frozen"
@@ -28,7 +28,7 @@ def refuse(fleet: Fleet, reason: str, **options: Any) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_kernel_of_the_guest_allows_no_more_mounts(fleet: Fleet) -> None:
     usual = {}
     for name, guest in fleet.guests.items():
@@ -48,7 +48,7 @@ def test_no_directory_can_be_made_in_the_guest(fleet: Fleet) -> None:
         guest.run(["sh", "-c", THAWED])
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_one_mount_of_a_vm_fails_and_all_of_them_are_undone(fleet: Fleet) -> None:
     for guest in fleet.guests.values():
         guest.run(["sh", "-c", FROZEN])
@@ -98,7 +98,7 @@ def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
     path = device_path(fleet.transport, "/models/llama-nano")
@@ -126,7 +126,7 @@ def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None
     fleet.unmount("acme/embed.v2")
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
     path = place(fleet.transport, "model")
     fleet.mount(mount_path=path)
@@ -151,7 +151,7 @@ def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():

@@ -71,7 +71,14 @@ def test_frozen_before_a_run(fleet: Fleet) -> None:
 
 # With records written, when all is bound, and when the guest has it; a view that a model joins is bound and shown only.
 @pytest.mark.parametrize(
-    ("transport", "effects"), [("device", 1), ("device", 3), ("device", 4), ("view", 1), ("view", 4)]
+    ("transport", "effects"),
+    [
+        pytest.param("device", 1, marks=pytest.mark.long),
+        ("device", 3),
+        pytest.param("device", 4, marks=pytest.mark.long),
+        ("view", 1),
+        ("view", 4),
+    ],
 )
 def test_frozen_in_the_middle_of_a_run(fleet: Fleet, effects: int) -> None:
     """What cannot be undone now is carried on with by the next run."""

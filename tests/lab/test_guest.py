@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fleet import BOTH, VIEW, Fleet, checksum, device_path, guest_checksum
+from fleet import BOTH_AT_LENGTH, VIEW, Fleet, checksum, device_path, guest_checksum
 
 from modelfleet_lab import Guest, Host
 
@@ -52,7 +52,7 @@ def boot(guest: Guest) -> str:
     return guest.run(["systemctl", "is-active", "multi-user.target"]).stdout.strip()
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_dead_mount_is_known_and_healed(fleet: Fleet) -> None:
     fleet.mount()
     mounted = device_path(fleet.transport, "/models/llama-nano")
@@ -118,7 +118,7 @@ def test_unit_in_the_guest_lasts_and_a_missing_device_delays_no_boot(disks: Flee
         assert guest.run(["find", "/etc/systemd/system", "-name", "*mount"]).stdout.count("srv") == 0
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_lines_for_those_who_mount_by_themselves(disks: Fleet) -> None:
     # In a view the odd path is only a name that the guest finds there.
     path = f"/models{PATH}" if disks.transport == VIEW else PATH

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import BOTH, MODELS, VIEW, Fleet, leftovers
+from fleet import BOTH_AT_LENGTH, MODELS, VIEW, Fleet, leftovers
 
 from modelfleet_lab import Guest, Host
 
@@ -128,7 +128,7 @@ def strange_paths(fleet: Fleet) -> list[str]:
     return STRANGE
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_strange_paths_are_mounted_as_they_are(fleet: Fleet) -> None:
     strange = strange_paths(fleet)
     for paths in (strange[:6], strange[6:]):
@@ -151,7 +151,7 @@ def test_strange_paths_are_mounted_as_they_are(fleet: Fleet) -> None:
         assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_odd_bytes_in_a_model_and_its_path_reach_the_guest_as_they_are(fleet: Fleet) -> None:
     make = """
 import os, sys
@@ -172,6 +172,7 @@ for name in map(bytes.fromhex, sys.argv[2:]):
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @pytest.mark.transport("view", why="devices are bounded by the ports that a VM has")
 def test_as_many_models_as_a_view_may_have(fleet: Fleet) -> None:
     versions = [f"v{number}" for number in range(MOST)]

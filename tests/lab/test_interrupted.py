@@ -5,36 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from conftest import AtOnce
 from engine import Engine
 from fleet import BOTH, VIEW, Fleet, binds, checksum, devices, entry, guest_checksum, leftovers
 
-from modelfleet_lab import Guest, Host
+from modelfleet_lab import Guest
 from modelfleet_lab.polling import wait_until
 
 WEIGHTS, SAFETENSORS = "llama-nano/weights.bin", "acme/embed.v2/model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
-    return {name: Engine(host) for name, host in prepared.items()}
-
-
-@pytest.fixture
-def at_once(fleet: Fleet, engines: dict[str, Engine]) -> Iterator[Any]:
-    """Runs a function of engine and guest on all hosts at the same time."""
-
-    def run(function: Any) -> None:
-        with ThreadPoolExecutor(len(engines)) as pool:
-            jobs = [pool.submit(function, engines[name], fleet.guests[name]) for name in engines]
-            for job in jobs:
-                job.result()
-
-    yield run
 
 
 def wanted(guest: Guest, transport: str) -> list[dict[str, Any]]:
@@ -69,7 +51,7 @@ def gone(engine: Engine, guest: Guest) -> None:
 
 
 @BOTH
-def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: Any, transport: str) -> None:
+def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: AtOnce, transport: str) -> None:
     # The view has one device for both models.
     few = 4 + 2 * devices(transport, 2)
 
@@ -95,8 +77,9 @@ def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: 
     at_once(kill_everywhere)
 
 
+@pytest.mark.long
 @pytest.mark.transport("view", why="the device of a model comes, goes and is replaced whatever others there are")
-def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_another(at_once: Any) -> None:
+def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_another(at_once: AtOnce) -> None:
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         stays, other = wanted(guest, VIEW)
         place = {"vm": guest.name, "mount_path": f"/models/{other['model']}"}
@@ -127,7 +110,7 @@ def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_anoth
 
 
 @BOTH
-def test_another_run_carries_on_what_a_killed_one_began(at_once: Any, transport: str) -> None:
+def test_another_run_carries_on_what_a_killed_one_began(at_once: AtOnce, transport: str) -> None:
     def carry_on(engine: Engine, guest: Guest) -> None:
         first, second = wanted(guest, transport)
         assert engine.killed([first], 2)
@@ -145,7 +128,7 @@ def test_another_run_carries_on_what_a_killed_one_began(at_once: Any, transport:
 
 
 @BOTH
-def test_runs_side_by_side_lose_nothing(at_once: Any, transport: str) -> None:
+def test_runs_side_by_side_lose_nothing(at_once: AtOnce, transport: str) -> None:
     def side_by_side(engine: Engine, guest: Guest) -> None:
         first, second = wanted(guest, transport)
         absent = {"vm": guest.name, "model": first["model"]}
@@ -170,7 +153,7 @@ def test_runs_side_by_side_lose_nothing(at_once: Any, transport: str) -> None:
 
 
 @pytest.mark.transport("device", why="it waits for deadlines, and what does not go is a device either way")
-def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(fleet: Fleet, at_once: Any) -> None:
+def test_guest_that_ignores_the_unplug_is_reported_and_the_next_run_carries_on(fleet: Fleet, at_once: AtOnce) -> None:
     fleet.spoil()
 
     def hang(engine: Engine, guest: Guest) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet import BOTH, Fleet, checksum, guest_checksum
+from fleet import BOTH_AT_LENGTH, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Guest
 
@@ -26,7 +26,7 @@ def read_ahead(guest: Guest, path: str) -> int:
     return int(guest.run(["sh", "-c", script, "sh", path]).stdout)
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_a_guest_reads_ahead_as_far_as_it_is_told(fleet: Fleet) -> None:
     given: list[tuple[dict[str, Any], int]] = [({}, 4096), ({"read_ahead_kb": 0}, 128)]
     for options, expected in given:

@@ -11,13 +11,13 @@ from xml.etree import ElementTree
 import pytest
 from ansible_run import Ansible
 from conftest import Guests
-from fleet import BOTH, DEVICE, MODELS, SET_UP, VIEW, Fleet, device_path
+from fleet import BOTH_AT_LENGTH, DEVICE, MODELS, SET_UP, VIEW, Fleet, device_path
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_bad_requests(fleet: Fleet) -> None:
     for host in fleet.hosts.values():
         host.run(["ln", "-sfn", "/etc", f"{MODELS}/outside"])
@@ -36,7 +36,7 @@ def test_bad_requests(fleet: Fleet) -> None:
     )
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_link_inside_the_center_is_followed(fleet: Fleet) -> None:
     for host in fleet.hosts.values():
         host.run(["ln", "-sfn", "acme/embed.v2", f"{MODELS}/latest"])
@@ -47,7 +47,7 @@ def test_link_inside_the_center_is_followed(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_foreign_mount_at_the_path(fleet: Fleet) -> None:
     path = device_path(fleet.transport, "/models/foreign")
     for guest in fleet.guests.values():

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import Guests
-from fleet import BOTH, DEVICE, MODELS, Fleet, binds, checksum, guest_checksum
+from fleet import BOTH_AT_LENGTH, DEVICE, MODELS, Fleet, binds, checksum, guest_checksum
 
 from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
@@ -35,7 +35,7 @@ def bound(fleet: Fleet) -> set[int]:
     }
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_vm_stopped_and_started(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -53,7 +53,7 @@ def test_vm_stopped_and_started(fleet: Fleet) -> None:
     assert_right(fleet)
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_mounted_while_stopped(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
     stopped = Fleet(prepared, fleet.ansible, guests(up=False), fleet.transport)
     for result in stopped.mount().values():
@@ -68,7 +68,7 @@ def test_mounted_while_stopped(prepared: dict[str, Host], fleet: Fleet, guests: 
     assert stopped.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
@@ -102,7 +102,7 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     assert bound(fleet) == {binds(fleet.transport, 1)}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_host_rebooted(fleet: Fleet) -> None:
     fleet.mount()
     for host in fleet.hosts.values():
@@ -174,7 +174,7 @@ UNITS = {
 }
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_guest_with_systemd_rebooted(disks: Fleet) -> None:
     """A Debian guest mounts by itself again when it boots; the unit that does so comes and goes with the mount."""
     unit = UNITS[disks.transport]

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from conftest import AtOnce
 from engine import Engine
 from fleet import MODELS, Fleet, checksum, guest_checksum, leftovers
 
@@ -149,24 +149,12 @@ def test_a_model_that_is_replaced_strictly_is_revoked(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
-@pytest.fixture(scope="module")
-def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
-    return {name: Engine(host) for name, host in prepared.items()}
-
-
-def at_once(fleet: Fleet, engines: dict[str, Engine], function: Any) -> None:
-    """Run a function of engine and guest on all hosts at the same time."""
-    with ThreadPoolExecutor(len(engines)) as pool:
-        jobs = [pool.submit(function, engines[name], fleet.guests[name]) for name in fleet.guests]
-        for job in jobs:
-            job.result()
-
-
 def entries(guest: Guest, *models: str) -> list[dict[str, Any]]:
     return [{"vm": guest.name, "model": name, "model_center": "zoo", "transport": "view"} for name in models]
 
 
-def test_a_revocation_that_is_killed_is_finished_by_the_next_run(fleet: Fleet, engines: dict[str, Engine]) -> None:
+@pytest.mark.long
+def test_a_revocation_that_is_killed_is_finished_by_the_next_run(at_once: AtOnce) -> None:
     def kill_everywhere(engine: Engine, guest: Guest) -> None:
         gone = [{"vm": guest.name, "model": NANO}]
         effects = 0
@@ -194,11 +182,11 @@ def test_a_revocation_that_is_killed_is_finished_by_the_next_run(fleet: Fleet, e
         assert engine.run([{"vm": guest.name}], state="absent")["failure"] is None
         assert leftovers(guest, engine.host) == {}
 
-    at_once(fleet, engines, kill_everywhere)
+    at_once(kill_everywhere)
 
 
 def test_a_guest_that_does_not_release_the_device_is_told_and_the_next_run_carries_on(
-    fleet: Fleet, engines: dict[str, Engine]
+    fleet: Fleet, at_once: AtOnce
 ) -> None:
     fleet.spoil()
 
@@ -223,4 +211,4 @@ def test_a_guest_that_does_not_release_the_device_is_told_and_the_next_run_carri
         assert engine.run([{"vm": guest.name}], state="absent")["failure"] is None
         assert leftovers(guest, engine.host) == {}
 
-    at_once(fleet, engines, ignore)
+    at_once(ignore)

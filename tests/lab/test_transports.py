@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
-from conftest import Guests
-from engine import Engine
+from conftest import AtOnce, Guests
+from engine import Engine, kill_changes
 from fleet import Fleet, checksum, guest_checksum, leftovers
 
 from modelfleet_lab import Guest, Host
@@ -162,7 +163,7 @@ def test_new_models_are_in_the_view(fleet: Fleet) -> None:
     assert actions(run(fleet, "auto")) == NOTHING
     elsewhere = {"vm": fleet.vm, "model": EMBED, "state": "absent"}
     fleet.ansible.module("vm_model_mount", elsewhere)
-    assert transports(fleet.mount(EMBED, mount_path="/srv/elsewhere")) == [["device"]] * 2
+    assert transports(fleet.mount(EMBED, mount_path="/srv/elsewhere")) == [["view"]] * 2
     for guest in fleet.guests.values():
         assert guest_checksum(guest, "/srv/elsewhere/model.safetensors") == checksum(FILES[EMBED])
     for model in FILES:
@@ -202,11 +203,6 @@ def test_new_models_get_devices_where_there_can_be_no_view(fleet: Fleet, why: st
 # Runs that are killed
 
 
-@pytest.fixture(scope="module")
-def engines(prepared: dict[str, Host]) -> dict[str, Engine]:
-    return {name: Engine(host) for name, host in prepared.items()}
-
-
 def wanted(guest: Guest, transport: str) -> list[dict[str, Any]]:
     """Entries for both models of a guest."""
     return [{"vm": guest.name, "model": model, "model_center": "zoo", "transport": transport} for model in FILES]
@@ -227,33 +223,19 @@ def gone(engine: Engine, guest: Guest) -> None:
     assert leftovers(guest, engine.host) == {}
 
 
-def kill_everywhere(engine: Engine, guest: Guest) -> None:
-    """Kill changes to and fro after each of their effects; the next run finishes, undoes or takes all away in turns."""
-    mounted(engine, guest, "device")
-    effects, now = {"device": 0, "view": 0}, "device"
-    to_do = {"device", "view"}
-    while to_do:
-        new = OTHER[now]
-        effects[new] += 1
-        if not engine.killed(wanted(guest, new), effects[new]):
-            to_do.discard(new)
-            now = new
-        elif effects[new] % 3 == 0:
-            gone(engine, guest)
-        elif effects[new] % 3 == 1:
-            now = new
-        mounted(engine, guest, now)
-    assert min(effects.values()) > 12
-    gone(engine, guest)
-
-
+@pytest.mark.long
 @pytest.mark.parametrize("old", ["device"])
-def test_change_that_was_killed_after_any_effect(fleet: Fleet, engines: dict[str, Engine]) -> None:
-    with ThreadPoolExecutor(len(engines)) as pool:
-        for job in [pool.submit(kill_everywhere, engines[name], fleet.guests[name]) for name in engines]:
-            job.result()
+def test_change_that_was_killed_after_any_effect(at_once: AtOnce) -> None:
+    def kill_everywhere(engine: Engine, guest: Guest) -> None:
+        effects = kill_changes(
+            engine, partial(wanted, guest), partial(mounted, engine, guest), partial(gone, engine, guest)
+        )
+        assert effects > 12
+
+    at_once(kill_everywhere)
 
 
+@pytest.mark.long
 @BOTH
 def test_vm_that_starts_between_a_killed_run_and_the_next_has_its_models(
     fleet: Fleet, engines: dict[str, Engine], old: str

@@ -181,13 +181,14 @@ def running(*records: _records.Record, **changes: t.Any) -> VmView:
         live_records=records,
         persistent_records=records,
         guest=(ROOT, *mounts),
+        links={kept.mount_path: True for kept in records if kept.linked and kept.guest == "agent"},
     )
     return dataclasses.replace(found, **changes)
 
 
 def shut_off(*records: _records.Record, **changes: t.Any) -> VmView:
     """A VM that is shut off, with some records."""
-    found = running(*records, state="shutoff", live=None, live_records=(), guest=None)
+    found = running(*records, state="shutoff", live=None, live_records=(), guest=None, links={})
     return dataclasses.replace(found, **changes)
 
 

@@ -72,6 +72,7 @@ def _settle(host, vm, record):
 
 def _forget(host, vm, record):
     assert record.uuid in vm.records
+    assert vm.guest is None or not vm.links.get(record.mount_path), "a link to nowhere stays"
     kept = {uuid: other for uuid, other in vm.records.items() if uuid != record.uuid}
     return host, _write(vm, kept)
 
@@ -258,6 +259,7 @@ def _mount(host, vm, record):
     assert _mountinfo.visible(list(vm.guest), path) is None, "something is mounted there"
     models = [mount.mount_point for mount in vm.guest if mount.fstype == "virtiofs"]
     assert not any(_input.overlaps(other, path) for other in models), "one model would hide another"
+    assert not vm.links.get(path), "a link stands there"
     return host, dataclasses.replace(vm, guest=(*vm.guest, in_guest(record)))
 
 
@@ -272,7 +274,8 @@ def _unmount(host, vm, record):
     rest.reverse()
     rest.remove(seen)
     rest.reverse()
-    return host, dataclasses.replace(vm, guest=tuple(rest), stale=vm.stale - {path})
+    links = {**vm.links, **({} if path == _identity.VIEW_PATH else {path: False})}
+    return host, dataclasses.replace(vm, guest=tuple(rest), stale=vm.stale - {path}, links=links)
 
 
 def _remount(host, vm, record):
@@ -280,6 +283,23 @@ def _remount(host, vm, record):
     assert seen.source == record.tag
     guest = tuple(mount._replace(options=READ_ONLY) if mount is seen else mount for mount in vm.guest)
     return host, dataclasses.replace(vm, guest=guest)
+
+
+def _link(host, vm, record):
+    _unsettled(vm, record)
+    path = record.mount_path
+    assert record.linked and vm.links[path] is False, "there is a link"
+    view = _mountinfo.visible(list(vm.guest), _identity.VIEW_PATH)
+    assert view is not None and view.source == record.tag, "it would lead nowhere"
+    assert path not in vm.in_the_way and path not in vm.filled, "what is there is not ours"
+    assert _mountinfo.visible(list(vm.guest), path) is None, "something is mounted there"
+    return host, dataclasses.replace(vm, links={**vm.links, path: True})
+
+
+def _unlink(host, vm, record):
+    _unsettled(vm, record)
+    assert vm.links[record.mount_path], "only what is ours is removed"
+    return host, dataclasses.replace(vm, links={**vm.links, record.mount_path: False})
 
 
 def _write_unit(host, vm, record):
@@ -318,6 +338,8 @@ _EFFECTS = {
     _steps.VERIFY: _verify,
     _steps.MOUNT: _mount,
     _steps.REMOUNT: _remount,
+    _steps.LINK: _link,
+    _steps.UNLINK: _unlink,
     _steps.WRITE_UNIT: _write_unit,
     _steps.REMOVE_UNIT: _remove_unit,
     _steps.SETTLE: _settle,

@@ -35,6 +35,9 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
+# Where links to the view may stand.
+ELSEWHERE = ("/srv/ai/guard", "/srv/ai/ocr")
+
 
 @dataclasses.dataclass
 class State:
@@ -46,6 +49,7 @@ class State:
     binds: dict[str, str]
     guest: dict[str, tuple[str, str]]
     units: dict[str, str]
+    links: set[str] = dataclasses.field(default_factory=set)
 
 
 class World:
@@ -67,6 +71,7 @@ class World:
                 for kept in records
                 if kept.persistence == "systemd"
             },
+            links={kept.mount_path for kept in records if kept.linked},
         )
         self.log: list[str] = []
         self.warnings: list[str] = []
@@ -75,6 +80,8 @@ class World:
         self.devices: list[str] = []
         # Where units are looked for although nothing is mounted.
         self.units: list[str] = []
+        # Empty directories of the guest at mount paths.
+        self.directories: set[str] = set()
         self._trees: list[str] = []
 
     def apply(
@@ -121,6 +128,7 @@ class World:
                     for path, (tag, access) in self.state.guest.items()
                 ),
             ),
+            links={path: path in self.state.links for path in ELSEWHERE if path not in self.state.guest},
         )
 
     # The effects
@@ -164,14 +172,32 @@ class World:
     def mount(self, wanted):
         self._effect("mount " + " ".join(path for _tag, path in wanted))
         for tag, path in wanted:
-            assert path not in self.state.guest
+            assert path not in self.state.guest and path not in self.state.links
             assert any(found == tag for found, _source in self.state.live.values())
             self.state.guest[path] = (tag, "ro")
+            self.directories.discard(path)
 
     def unmount(self, mounted, force=False):
         self._effect("unmount " + " ".join(path for _tag, path in mounted) + " by force" * force)
         for _tag, path in mounted:
             del self.state.guest[path]
+            self.directories.add(path)
+
+    def link(self, paths):
+        self._effect("link " + " ".join(paths))
+        assert "/models" in self.state.guest and not self.state.links.intersection(paths)
+        assert not any(path in self.state.guest for path in paths)
+        self.state.links.update(paths)
+        gone = [path for path in paths if path in self.directories]
+        self.directories.difference_update(gone)
+        return gone
+
+    def unlink(self, paths, directories=()):
+        self._effect("unlink " + " ".join(paths))
+        assert self.state.links.issuperset(paths)
+        self.state.links.difference_update(paths)
+        self.directories.update(directories)
+        return list(paths)
 
     def write_unit(self, uuid, tag, path):
         self._effect(f"write unit {path}")
@@ -241,6 +267,15 @@ class World:
 VIEW = "the view"
 
 
+# All that may be in the view.
+VIEWED = (
+    b.viewed(),
+    b.second(transport="view", mount_path="/models/org/ocr"),
+    b.wanted(transport="view"),
+    b.second(transport="view"),
+)
+
+
 class ViewWorld(World):
     """The same with views, that are made of real directories; what is mounted in them is not.
 
@@ -282,7 +317,7 @@ class ViewWorld(World):
     def shows(self) -> tuple[dict[str, str], list[str]]:
         """What the view shows at mount paths, and all that is bound on the host."""
         shown = {}
-        for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
+        for kept in VIEWED:
             bind = _views.bound_at(self.uuid, kept.mount_path)
             shown.update({kept.mount_path: self.state.binds[bind]} if bind else {})
         return shown, sorted(self.state.binds.values())
@@ -294,7 +329,7 @@ class ViewWorld(World):
 
     def host(self):
         places = _observed.Places({}, {})
-        for kept in (b.viewed(), b.second(transport="view", mount_path="/models/org/ocr")):
+        for kept in VIEWED:
             places.add(self.uuid, kept.uuid(self.uuid), kept.mount_path, ("depot", kept.model_path))
         used = [source for _tag, source in self.state.live.values()]
         served = b.served(*self._mounts())

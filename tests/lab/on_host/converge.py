@@ -31,7 +31,7 @@ EFFECTS = {
     _domain.Vm: ("attach", "detach_live", "detach_persistent", "write_records"),
     _sources: ("bind", "unbind"),
     _views: ("bind", "close_view", "hide", "open_view", "show", "unbind"),
-    _guest.Guest: ("mount", "unmount", "write_unit", "remove_unit"),
+    _guest.Guest: ("mount", "unmount", "link", "unlink", "write_unit", "remove_unit"),
 }
 
 

@@ -24,6 +24,10 @@ OLD = b.record(b.viewed(model="acme/guard-old", model_path="acme/guard-2.0"))
 GUARD, OCR, BEFORE = R.model_path, OTHER.model_path, OLD.model_path
 VIEW = "bind the view"
 PATH, OTHER_PATH = R.mount_path, OTHER.mount_path
+# The same model at a path elsewhere, in the view and by a device.
+LINKED, BESIDE = b.wanted(transport="view"), b.wanted(transport="device")
+LINKED_OLD = b.record(b.wanted(transport="view", model="acme/guard-old", model_path="acme/guard-2.0"))
+ELSEWHERE = LINKED.mount_path
 
 # Each plan: the records there are, the models that are wanted, those that shall go, and the effects in their order,
 # each with the step that it belongs to.
@@ -114,6 +118,121 @@ PLANS = {
             ("unbind_source", "unbind the view"),
         ],
     ),
+    "set up elsewhere": (
+        [],
+        [LINKED, NEXT],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (VIEW, f"bind {GUARD}", f"show {ELSEWHERE}")),
+            *(("bind_source", effect) for effect in (f"bind {OCR}", f"show {OTHER_PATH}")),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", "mount /models"),
+            ("link_in_guest", f"link {ELSEWHERE}"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "join elsewhere": (
+        [OTHER],
+        [LINKED],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (f"bind {GUARD}", f"show {ELSEWHERE}")),
+            ("verify_read_only", "verify"),
+            ("link_in_guest", f"link {ELSEWHERE}"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "replace elsewhere": (
+        [LINKED_OLD],
+        [LINKED],
+        [],
+        [
+            ("record", "write_records"),
+            *(("bind_source", effect) for effect in (f"bind {GUARD}", f"show {ELSEWHERE}")),
+            ("verify_read_only", "verify"),
+            ("release_source", f"unbind {BEFORE}"),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "convert to a view elsewhere": (
+        [b.record(BESIDE)],
+        [LINKED],
+        [],
+        [
+            ("record", "write_records"),
+            ("unmount_in_guest", f"unmount {ELSEWHERE}"),
+            ("detach_live", "detach live"),
+            ("detach_persistent", "detach persistent"),
+            *(("bind_source", effect) for effect in (VIEW, f"bind {GUARD}", f"show {ELSEWHERE}")),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", "mount /models"),
+            ("link_in_guest", f"link {ELSEWHERE}"),
+            ("settle_record", "write_records"),
+            ("unbind_source", f"unbind {GUARD}"),
+        ],
+    ),
+    "convert to a device elsewhere": (
+        [b.record(LINKED)],
+        [BESIDE],
+        [],
+        [
+            ("record", "write_records"),
+            ("unlink_in_guest", f"unlink {ELSEWHERE}"),
+            ("unmount_in_guest", "unmount /models"),
+            ("detach_live", "detach live"),
+            ("detach_persistent", "detach persistent"),
+            ("bind_source", f"bind {GUARD}"),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", f"mount {ELSEWHERE}"),
+            ("settle_record", "write_records"),
+            *(("unbind_source", effect) for effect in (f"unbind {GUARD} lazily", "unbind the view")),
+        ],
+    ),
+    "convert to a device beside others": (
+        [b.record(LINKED), OTHER],
+        [BESIDE],
+        [],
+        [
+            ("record", "write_records"),
+            ("unlink_in_guest", f"unlink {ELSEWHERE}"),
+            ("bind_source", f"bind {GUARD}"),
+            ("attach", "attach live persistent"),
+            ("verify_read_only", "verify"),
+            ("mount_in_guest", f"mount {ELSEWHERE}"),
+            *(("release_source", effect) for effect in (f"hide {ELSEWHERE}", f"unbind {GUARD}")),
+            ("settle_record", "write_records"),
+        ],
+    ),
+    "take one elsewhere away": (
+        [b.record(LINKED), OTHER],
+        [],
+        [LINKED],
+        [
+            ("record", "write_records"),
+            ("unlink_in_guest", f"unlink {ELSEWHERE}"),
+            *(("release_source", effect) for effect in (f"hide {ELSEWHERE}", f"unbind {GUARD}")),
+            ("forget_record", "write_records"),
+        ],
+    ),
+    "take the last elsewhere away": (
+        [b.record(LINKED)],
+        [],
+        [LINKED],
+        [
+            ("record", "write_records"),
+            ("unlink_in_guest", f"unlink {ELSEWHERE}"),
+            ("unmount_in_guest", "unmount /models"),
+            ("detach_live", "detach live"),
+            ("detach_persistent", "detach persistent"),
+            *(("unbind_source", effect) for effect in (f"unbind {GUARD} lazily", "unbind the view")),
+            ("forget_record", "write_records"),
+        ],
+    ),
     "take one of two away": (
         [R, OTHER],
         [],
@@ -197,6 +316,14 @@ AFTER = {
     "replace": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
     "convert to a view": ({PATH: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
     "convert to devices": ({}, [GUARD, OCR]),
+    "set up elsewhere": ({ELSEWHERE: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "join elsewhere": ({ELSEWHERE: GUARD, OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "replace elsewhere": ({ELSEWHERE: GUARD}, [GUARD, "the view"]),
+    "convert to a view elsewhere": ({ELSEWHERE: GUARD}, [GUARD, "the view"]),
+    "convert to a device elsewhere": ({}, [GUARD]),
+    "convert to a device beside others": ({OTHER_PATH: OCR}, [GUARD, OCR, "the view"]),
+    "take one elsewhere away": ({OTHER_PATH: OCR}, [OCR, "the view"]),
+    "take the last elsewhere away": ({}, []),
     "take one of two away": ({OTHER_PATH: OCR}, [OCR, "the view"]),
     "take the last away": ({}, []),
 }
@@ -208,6 +335,7 @@ def test_what_the_view_shows_afterwards(name, monkeypatch, directories):
     world.apply(plans)
     assert world.shows() == AFTER[name]
     assert (directories / "run" / b.VM).exists() is ("the view" in AFTER[name][1])
+    assert world.state.links == {ELSEWHERE}.intersection(AFTER[name][0])
 
 
 @pytest.mark.parametrize(("name", "index"), [(name, i) for name in PLANS for i in range(final(name))])
@@ -224,7 +352,7 @@ def test_when_a_step_fails_those_before_it_are_undone_in_reverse(name, index, mo
     done = [step for step, _effect in PLANS[name][3][:index] if step != "verify_read_only"]
     if failed in ("record", "bind_source", "release_source", "detach_live", "settle_record"):
         done.append(failed)
-    if failed == "release_source" and world.log[index] == f"hide {PATH}":
+    if failed == "release_source" and world.log[index].startswith("hide "):
         done.remove(failed)
     undone = problem.details["undone"]
     assert list(dict.fromkeys(undone)) == list(dict.fromkeys(reversed(done)))
@@ -239,20 +367,27 @@ def test_a_view_that_was_opened_in_vain_is_closed_again(monkeypatch, directories
     assert not (directories / "run" / b.VM).exists() and not (directories / "vms" / b.VM).exists()
 
 
-@pytest.mark.parametrize("index", range(final("take the last away"), len(PLANS["take the last away"][3])))
-def test_once_a_view_is_being_closed_a_failure_is_for_the_next_run_to_finish(index, monkeypatch):
-    world, plans = start(monkeypatch, "take the last away")
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        (name, i)
+        for name in ("take the last away", "take the last elsewhere away")
+        for i in range(final(name), len(effects(name)))
+    ],
+)
+def test_once_a_view_is_being_closed_a_failure_is_for_the_next_run_to_finish(name, index, monkeypatch):
+    world, plans = start(monkeypatch, name)
     world.fails = {index: "libvirt_error"}
     problem = failing(world, plans)
     assert problem.details["undone"] == []
-    assert world.state.records[R.uuid].intent == "unmounting"
-    assert world.apply(planned(world, [], [WANTED])).failure is None
+    assert [kept.intent for kept in world.state.records.values()] == ["unmounting"]
+    assert world.apply(planned(world, [], PLANS[name][2])).failure is None
     assert (world.shows(), world.state) == (({}, []), ViewWorld().state)
 
 
 @pytest.mark.parametrize(
     ("name", "index"),
-    [(name, i) for name in ("convert to a view", "convert to devices") for i in range(final(name), len(effects(name)))],
+    [(name, i) for name in PLANS if name.startswith("convert") for i in range(final(name), len(effects(name)))],
 )
 def test_what_is_left_of_the_old_transport_is_for_the_next_run(name, index, monkeypatch):
     world, plans = start(monkeypatch, name)
@@ -287,6 +422,14 @@ def test_units_come_back_when_another_transport_fails(name, monkeypatch):
     problem = failing(world, plans)
     assert problem.details["failed_step"] == "write_guest_unit" and "undo_failed" not in problem.details
     assert world.snapshot() == before
+
+
+def test_an_empty_directory_that_a_link_took_the_place_of_is_made_again(monkeypatch):
+    world, plans = start(monkeypatch, "set up elsewhere")
+    world.directories = {ELSEWHERE}
+    world.fails = {10: "libvirt_error"}
+    assert failing(world, plans).details["failed_step"] == "settle_record"
+    assert world.directories == {ELSEWHERE, "/models"} and not world.state.links
 
 
 # A guest that has not let go

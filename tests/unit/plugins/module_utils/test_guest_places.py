@@ -28,7 +28,7 @@ def test_one_command_asks_for_all_that_paths_lie_in():
 
 def test_directories_and_what_is_missing_are_in_nobodys_way():
     places = guest(said(f"{DIRECTORY} /srv", f"{DIRECTORY} {PATH}")).places([PATH, "/srv/new"])
-    assert places == (False, {PATH}, {})
+    assert places == (False, {PATH}, {}, set(), set())
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,52 @@ def test_nonsense_is_in_nobodys_way(line):
 
 def test_a_guest_that_does_not_answer_is_given_up():
     assert failure(guest(Agent(stat=FOREVER), deadline=0.1).places, [PATH]).code == "agent_command_failed"
+
+
+# Paths at which links are to be made, or stand already
+
+HELD = ["find", PATH, "-mindepth", "1", "-maxdepth", "1"]
+LISTED = "rwxrwxrwx 1 0 0 24 Nov 24 09:14"
+
+
+def test_a_link_of_ours_is_in_nobodys_way():
+    agent = said(f"{LINK} {PATH}", f"{DIRECTORY} /srv/ai")
+    agent.results["ls"] = (0, f"l{LISTED} {PATH} -> /models/.at{PATH}\n")
+    places = guest(agent).places([PATH, "/other"])
+    assert (places.in_the_way, places.links) == ({}, {PATH})
+    assert agent.commands[1:] == [["ls", "-ldn", "--", PATH]]
+
+
+@pytest.mark.parametrize("line", [f"{PATH} -> /etc", "", f"{PATH} -> /models/.at/srv/ai/other"])
+def test_a_link_of_anybody_else_is(line):
+    agent = said(f"{LINK} {PATH}")
+    agent.results["ls"] = (0, f"l{LISTED} {line}\n")
+    places = guest(agent).places([PATH])
+    assert (places.in_the_way, places.links) == ({PATH: (PATH, "a symbolic link")}, set())
+
+
+def test_a_link_of_ours_below_a_link_is_not_looked_at():
+    agent = said(f"{LINK} /srv", f"{LINK} {PATH}")
+    agent.results["ls"] = (0, f"l{LISTED} {PATH} -> /models/.at{PATH}\n")
+    assert guest(agent).places([PATH]).in_the_way == {PATH: ("/srv", "a symbolic link")}
+
+
+@pytest.mark.parametrize(
+    ("output", "filled"),
+    [("", set()), (f"{PATH}/a\n{PATH}/b\n", {PATH}), ("/other/x\n", set()), (f"{PATH}\n", set()), ("\xff\n", set())],
+)
+def test_a_directory_in_whose_place_a_link_shall_be_must_be_empty(output, filled):
+    agent = said(f"{DIRECTORY} {PATH}")
+    agent.results["find"] = (1, output, "find: cannot")
+    places = guest(agent).places([PATH, "/new"], [], [PATH, "/new"])
+    assert (places.in_the_way, places.filled) == ({}, filled)
+    assert agent.commands[1:] == [HELD]
+
+
+def test_what_is_missing_or_shall_be_mounted_on_may_hold_what_it_does():
+    agent = said(f"{DIRECTORY} {PATH}")
+    guest(agent).places([PATH, "/new"], [], ["/new"])
+    assert [command[0] for command in agent.commands] == ["stat"]
 
 
 # Paths below which nothing but directories may be
@@ -99,7 +145,7 @@ def test_what_is_missing_is_not_looked_into():
 def test_what_is_no_directory_is_not_looked_into(mode, what):
     agent = holding("/models/weights.bin", f"{mode} {VIEW}")
     assert guest(agent).places([VIEW], [VIEW]).in_the_way == {VIEW: (VIEW, what)}
-    assert len(agent.commands) == 1
+    assert not any(command[0] == "find" for command in agent.commands)
 
 
 def test_a_guest_that_looks_for_ever_is_given_up():

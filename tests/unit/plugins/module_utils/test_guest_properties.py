@@ -169,6 +169,10 @@ CALLS = {
     "unmount": lambda guest: guest.unmount([(R.tag, PATH)]),
     "unmount by force": lambda guest: guest.unmount([(R.tag, PATH)], force=True),
     "places": lambda guest: guest.places([PATH, "/models/qwen"]),
+    "places with ends": lambda guest: guest.places([PATH, "/models/qwen"], [], [PATH]),
+    "links": lambda guest: guest.links([PATH, "/models/qwen"]),
+    "link": lambda guest: guest.link([PATH, "/models/qwen"]),
+    "unlink": lambda guest: guest.unlink([PATH, "/models/qwen"], [PATH]),
     "read_unit": lambda guest: guest.read_unit(PATH),
     "defined_by": lambda guest: guest.defined_by(PATH),
     "write_unit": lambda guest: guest.write_unit(R.uuid, R.tag, PATH),
@@ -176,6 +180,7 @@ CALLS = {
 }
 OUTPUTS = TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass"))
 RESULTS = st.lists(st.tuples(st.sampled_from([0, 0, 1, 32, 126, 127]), OUTPUTS, OUTPUTS), min_size=1, max_size=4)
+TRANSPORTS = st.sampled_from(["device", "view"])
 PLAYED = st.lists(st.tuples(MOODS, SECONDS), min_size=1, max_size=8)
 
 
@@ -214,18 +219,18 @@ def test_only_errors_with_a_code_come_out_and_in_time(name, moods, table, result
         try:
             CALLS[name](guest)
         except ModelfleetError as problem:
-            assert problem.code.startswith(("agent_", "guest_", "mount_busy"))
+            assert problem.code.startswith(("agent_", "guest_", "mount_busy", "mount_path_unusable"))
 
     played(moods, table, results, call)
 
 
-@given(moods=PLAYED, table=TABLES, results=RESULTS, present=st.booleans(), force=st.booleans())
-@example(moods=[HONEST], table=COVERED, results=[(0, "systemd", "")], present=True, force=False)
-@example(moods=[HONEST], table=ELSEWHERE, results=[(0, "systemd", "")], present=False, force=False)
-@examples(150)
-def test_plans_are_made_whatever_a_guest_says(moods, table, results, present, force):
+@given(moods=PLAYED, table=TABLES, results=RESULTS, present=st.booleans(), force=st.booleans(), transport=TRANSPORTS)
+@example(moods=[HONEST], table=COVERED, results=[(0, "systemd", "")], present=True, force=False, transport="device")
+@example(moods=[HONEST], table=ELSEWHERE, results=[(0, "systemd", "")], present=False, force=False, transport="view")
+@examples(200)
+def test_plans_are_made_whatever_a_guest_says(moods, table, results, present, force, transport):
     vm = b.running(R)
-    wanted = [b.wanted(persistence="auto"), b.second(persistence="systemd")]
+    wanted = [b.wanted(persistence="auto"), b.second(persistence="systemd", transport=transport)]
     terms = _plan.Terms(present=present, force=force)
 
     def call(guest):

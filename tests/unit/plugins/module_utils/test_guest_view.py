@@ -33,7 +33,7 @@ class Kernel(Agent):
 
 
 def view_of(*records, **changes):
-    return b.running(*records, guest=None, **changes)
+    return b.running(*records, guest=None, links={}, **changes)
 
 
 def test_before_a_view_is_mounted_its_place_and_the_kernel_are_looked_at():
@@ -71,6 +71,82 @@ def test_a_guest_that_mounts_by_itself_is_not_asked():
     by_itself = [dataclasses.replace(mount, guest="none", persistence="none") for mount in (WANTED, NEXT)]
     assert _guest_view.for_run(view_of(), guest(agent), by_itself, PRESENT) == view_of()
     assert agent.asked == []
+
+
+# Models that are seen elsewhere than below the view
+
+LINKED = b.wanted(transport="view")
+L = b.record(LINKED)
+LINK = f"lrwxrwxrwx 1 0 0 24 Nov 24 09:14 {L.mount_path} -> /models/.at{L.mount_path}\n"
+ABSENT = _plan.Terms(present=False)
+
+
+def test_one_command_sees_all_links_of_a_vm_and_none_is_run_where_there_are_none():
+    agent = Kernel(ROOT + MOUNTED, ls=(1, LINK, "ls: cannot access"))
+    beside = b.record(b.second(transport="view"))
+    for ask in (
+        lambda: _guest_view.for_run(view_of(L, beside, R), guest(agent), [LINKED, b.second(transport="view")], PRESENT),
+        lambda: _guest_view.for_run(view_of(L, beside, R), guest(agent), [b.nothing()], ABSENT),
+        lambda: _guest_view.for_info(view_of(L, beside, R), guest(agent)),
+    ):
+        agent.commands.clear()
+        agent.results["stat"] = (0, "")
+        assert ask().links == {L.mount_path: True, beside.mount_path: False}
+        assert [command[0] for command in agent.commands if command[0] != "stat"] == ["ls"]
+    agent.commands.clear()
+    assert _guest_view.for_info(view_of(R), guest(agent)).links == {}
+    assert agent.commands == []
+
+
+def test_a_link_that_is_there_needs_no_look_at_its_place():
+    agent = Kernel(ROOT + MOUNTED, ls=(0, LINK))
+    seen = _guest_view.for_run(view_of(L), guest(agent), [LINKED], PRESENT)
+    assert (seen.links, seen.in_the_way, seen.kernel) == ({L.mount_path: True}, {}, None)
+    assert agent.commands == [["ls", "-ldn", "--", L.mount_path]]
+
+
+@pytest.mark.parametrize("found", ["nothing", "a directory", "files", "a file"])
+def test_the_place_of_a_link_that_is_missing_is_looked_at(found):
+    mode = {"nothing": "41ed /srv", "a file": f"81a4 {L.mount_path}"}.get(found, f"41ed {L.mount_path}")
+    held = f"{L.mount_path}/notes\n" * (found == "files")
+    agent = Kernel(ROOT + MOUNTED, ls=(1, ""), stat=(1, f"{mode}\n"), find=(0, held))
+    seen = _guest_view.for_run(view_of(R), guest(agent), [LINKED], PRESENT)
+    assert seen.links == {L.mount_path: False}
+    assert set(seen.in_the_way) == ({L.mount_path} if found == "a file" else set())
+    assert seen.filled == ({L.mount_path} if found == "files" else set())
+    assert [command[0] for command in agent.commands] == [
+        *("ls", "stat", *["find"] * (found in ("a directory", "files")))
+    ]
+
+
+def test_nothing_is_looked_at_through_a_device_that_gives_way_to_a_link():
+    agent = Kernel(ROOT + ours("guard-tag", L.mount_path), stat=(1, ""))
+    seen = _guest_view.for_run(view_of(b.record()), guest(agent), [LINKED], PRESENT)
+    assert seen.links == {}
+    assert not any(L.mount_path in command for command in agent.commands)
+
+
+def test_a_link_that_gives_way_to_a_device_is_looked_at():
+    agent = Kernel(ROOT + MOUNTED, ls=(0, LINK), stat=(1, f"a1ff {L.mount_path}\n"))
+    by_device = dataclasses.replace(LINKED, transport="device")
+    for vm in (view_of(L), view_of(b.record(intent="mounting")), view_of()):
+        seen = _guest_view.for_run(vm, guest(agent), [by_device], PRESENT)
+        assert (seen.links, seen.in_the_way) == ({L.mount_path: True}, {})
+
+
+@pytest.mark.parametrize("intent", ["settled", "mounting", "unmounting"])
+def test_a_device_is_asked_for_a_link_only_where_a_change_may_have_been_cut_short(intent):
+    agent = Kernel(ls=(0, LINK))
+    seen = _guest_view.for_run(view_of(b.record(intent=intent)), guest(agent), [b.nothing()], ABSENT)
+    assert seen.links == ({} if intent == "settled" else {L.mount_path: True})
+
+
+def test_links_of_guests_that_mount_by_themselves_are_not_looked_at():
+    agent = Kernel(ROOT + MOUNTED, ls=(0, LINK))
+    by_itself = b.record(b.wanted(transport="view", guest="none"))
+    vm = view_of(by_itself, live=b.domain(b.device(by_itself), agent_connected=True))
+    assert _guest_view.for_run(vm, guest(agent), [b.nothing()], ABSENT).links == {}
+    assert not any(command[0] == "ls" for command in agent.commands)
 
 
 # Models that get another transport

@@ -164,6 +164,20 @@ def test_a_device_shows_its_model_whatever_transport_the_record_has_by_now(table
     assert table.said == []
 
 
+def test_a_model_elsewhere_is_back_where_its_link_leads(table):
+    linked = b.record(b.wanted(transport="view"))
+    _hook.prepare(domain(linked, OTHER), b.VM)
+    assert shown(table, linked, OTHER) == [linked.model_path, OTHER.model_path]
+
+
+@pytest.mark.parametrize(("intent", "both"), [("settled", False), ("mounting", True), ("unmounting", True)])
+def test_a_view_shows_a_model_with_a_device_elsewhere_only_while_that_changes(intent, both, table):
+    beside = b.record(b.wanted(model="asr", model_path="asr", mount_path="/srv/ai/asr"), intent=intent)
+    _hook.prepare(domain(R, beside), b.VM)
+    assert shown(table, R, beside) == [R.model_path, "asr" if both else None]
+    assert table.shows[b.device(beside).source] == "asr"
+
+
 def test_no_descriptor_stays_open(table):
     before = len(os.listdir("/proc/self/fd"))
     table.missing = {OTHER.model_path}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import posixpath
 import re
 import shlex
 
@@ -88,6 +89,28 @@ def test_a_path_that_is_too_long_for_a_unit_is_refused_and_has_the_other_lines(p
     assert caught.value.code == "invalid_input" and "mount_path" in caught.value.msg
     lines = _mount_lines.mount_lines("guard-tag", path)
     assert lines["systemd"] == "" and path in lines["fstab"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_shell_that_makes_the_link_sees_both_paths(path):
+    words = shlex.split(_mount_lines.mount_lines("modelfleet", "/models", (path, f"/models/.at{path}"))["link"])
+    assert words == ["mkdir", "-p", posixpath.dirname(path), "&&", "ln", "-s", f"/models/.at{path}", path]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_line_for_tmpfiles_reads_back_in_all_versions(path):
+    line = _mount_lines.mount_lines("modelfleet", "/models", (path, f"/models/.at{path}"))["tmpfiles"]
+    # In quotes these two escapes are read alike, whether all of C's are known or not.
+    letter, quoted, argument = re.fullmatch(r'(L) "((?:[^"\\]|\\["\\])*)" - - - - (\S+)', line).groups()
+    assert re.sub(r"\\(.)", r"\1", quoted).replace("%%", "%") == path
+    plain = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found.group(1), 16)), argument)
+    assert plain.replace("%%", "%") == f"/models/.at{path}"
+    assert letter == "L" and quoted.count("%") == 2 * path.count("%")
+
+
+def test_where_no_link_is_needed_no_line_makes_one():
+    lines = _mount_lines.mount_lines("modelfleet", "/models")
+    assert (lines["link"], lines["tmpfiles"]) == ("", "")
 
 
 def test_only_a_unit_of_ours_carries_the_mark():

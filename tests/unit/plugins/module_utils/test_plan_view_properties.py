@@ -29,6 +29,14 @@ from ansible_collections.modelfleet.kvm.tests.unit.properties import examples
 MODELS = ("guard", "ocr", "asr", "tts")
 IN_VIEW = {"guard": "/models/guard", "ocr": "/models/org/ocr", "asr": "/models/org/asr", "tts": "/models/tts"}
 BESIDE = {model: f"/srv/ai/{model}" for model in MODELS}
+HOW = {
+    "view": ("view", IN_VIEW),
+    "linked": ("view", BESIDE),
+    "device": ("device", BESIDE),
+    "below": ("device", IN_VIEW),
+    "auto": ("auto", IN_VIEW),
+    "auto elsewhere": ("auto", BESIDE),
+}
 ROOT = _views.source(b.VM)
 ALIAS = b.record(b.viewed()).alias
 
@@ -38,9 +46,8 @@ def usually(usual, *others):
 
 
 def entry(which, how, place="", **changes):
-    """A model in the view, by a device of its own beside it, or by one below it, where a view would hide it."""
-    path = (BESIDE if how == "device" else IN_VIEW)[place or which]
-    transport = "device" if how == "below" else how
+    """A model in the view, below it or elsewhere, by a device of its own beside it, or one that a view would hide."""
+    transport, path = HOW[how][0], HOW[how][1][place or which]
     usual = {"model": which, "model_version": "", "model_path": which, "mount_path": path, "transport": transport}
     return b.wanted(**{**usual, **changes})
 
@@ -75,12 +82,13 @@ def machines(draw):
         )
     )
     binds, shown, records, hidden, said = [], [], [], set(), [state, guest, persistence, how]
+    links = dict.fromkeys(BESIDE.values(), False)
     # What a change of transport that was cut short has left: devices of their own, or the view.
     left, parts = [], []
     for model in draw(st.lists(st.sampled_from(MODELS), max_size=4, unique=True)):
-        transport = draw(usually("view", "view", "device"))
+        transport = draw(st.sampled_from(["view", "view", "linked", "linked", "device"]))
         if how["left"] == "view":
-            transport = draw(usually("below", "device"))
+            transport = draw(usually("below", "device", "device"))
         made_of = draw(usually(model, f"{model}-before"))
         wanted = entry(made_of, transport, model, model_path=made_of, guest=guest, persistence=persistence)
         intent, owner = draw(usually("settled", "mounting", "unmounting")), draw(usually("default", "ops"))
@@ -89,22 +97,27 @@ def machines(draw):
         kept = b.record(wanted, intent=intent, owner=owner, revoke=revoke)
         bound = (
             draw(usually("right", "missing", "writable", "other", "unseen", "left over", "not shown"))
-            if transport == "view"
+            if kept.in_view
             else "right"
         )
-        if transport == "below" or (transport == "view" and how["left"] == "devices"):
-            other = dataclasses.replace(wanted, transport="device" if transport == "view" else "view")
+        links[kept.mount_path] = kept.linked and guest == "agent" and draw(usually(True, False))
+        begun = transport == "device" and how["left"] == "view" and intent != "settled"
+        if transport == "below" or begun or (kept.in_view and how["left"] == "devices"):
+            other = dataclasses.replace(wanted, transport="device" if kept.in_view else "view")
             left.append(b.record(other))
+            if begun:
+                # Where the link is still, the device is not mounted yet.
+                links[kept.mount_path] = guest == "agent" and draw(st.booleans())
             # The guest has let go of what it had before all is settled.
             layers = ["live", "persistent", "bind", *["guest"] * (intent != "settled")]
             parts.append(draw(st.sets(st.sampled_from(layers))))
-            if "bind" in parts[-1] and (how["view"] or transport == "view"):
+            if "bind" in parts[-1] and (how["view"] or kept.in_view):
                 binds.append(b.bind(left[-1], made_of))
                 shown.append(binds[-1])
             said.append(("left", sorted(parts[-1])))
-        said.append((made_of, kept.mount_path, intent, owner, bound, revoke))
+        said.append((made_of, kept.mount_path, kept.transport, intent, owner, bound, links[kept.mount_path], revoke))
         options = b.READ_WRITE if bound == "writable" else b.READ_ONLY
-        if bound != "missing" and (how["view"] or transport == "device"):
+        if bound != "missing" and (how["view"] or not kept.in_view):
             binds.append(b.bind(kept, "other" if bound in ("other", "left over") else made_of, options))
             if bound == "left over":
                 shown.append(binds[-1])
@@ -139,7 +152,9 @@ def machines(draw):
     mounts = [
         b.in_guest(kept)
         for kept in records
-        if not kept.in_view and not (hidden_by_view and kept.mount_path in IN_VIEW.values())
+        if not kept.in_view
+        and not links.get(kept.mount_path)
+        and not (hidden_by_view and kept.mount_path in IN_VIEW.values())
     ]
     mounts += dict.fromkeys(b.in_guest(kept) for kept in left_mounted)
     if in_view and how["guest"] != "missing" and not left_mounted:
@@ -150,6 +165,8 @@ def machines(draw):
         unit = simulator.unit(kept)
         edited = kept.in_view and how["unit"] != "right"
         units[kept.device_path] = (f"{unit}# edited\n" if how["unit"] == "edited" else None) if edited else unit
+    mounted = {mount.mount_point for mount in mounts if guest == "agent"}
+    links = {path: there for path, there in links.items() if path in BESIDE.values() and path not in mounted}
     names = [*MODELS, *(f"{model}-before" for model in MODELS)]
     models = {ModelKey(b.CENTER.name, name): b.identity(name) for name in names}
     running = state == "running"
@@ -160,6 +177,7 @@ def machines(draw):
         live_records=tuple(records) if running else (),
         persistent_records=tuple(records),
         guest=(b.ROOT, *(mounts if guest == "agent" else ())) if running else None,
+        links=links if running else {},
         units=units if running else {},
         systemd=True if running else None,
     )
@@ -178,7 +196,9 @@ def wishes(draw):
     guest, persistence = draw(usually(("agent", "auto"), ("agent", "none"), ("agent", "systemd"), ("none", "none")))
     wanted = []
     for model, place in zip(models, places):
-        transport = draw(usually("view", "auto", "device", "below"))
+        transport = draw(
+            st.sampled_from(["view", "view", "linked", "linked", "device", "auto", "auto elsewhere", "below"])
+        )
         changes = {"guest": guest, "persistence": persistence, "owner": draw(usually("default", "ops"))}
         if not present:
             blank = draw(st.sampled_from([{}, {"mount_path": ""}, {"model": ""}, {"model": "", "mount_path": ""}]))
@@ -222,6 +242,7 @@ def untouched(host, vm, uuids):
         {mount for mount in host.mounts if mount.mount_point in paths},
         [domain and domain.device(record.alias) for record in own for domain in (vm.live, vm.persistent)],
         [mount for mount in vm.guest or () if mount.mount_point in {record.mount_path for record in own}],
+        {record.mount_path: vm.links.get(record.mount_path) for record in others},
     )
 
 
@@ -236,11 +257,16 @@ def missed(host, vm, plan):
         "binds": len([other for other in host.mounts if simulator.is_of(other, mount)]),
         "daemon": daemon and daemon.below.get(_views.in_daemon(bound)),
         "record": kept and kept.intent,
+        "link": vm.links.get(mount.mount_path, False),
     }
     if plan.after is None:
         return {what: found for what, found in there.items() if found}
     shows = b.bind(mount).shows if vm.live else None
     wanted = {"bind": shows, "binds": 1 if vm.live else 0, "daemon": shows, "record": "settled"}
+    wanted["link"] = vm.live is not None and mount.mount_path in BESIDE.values()
+    if mount.guest != "agent":
+        # Whether there is one is the guest's business.
+        wanted["link"] = there["link"]
     for where, domain in (("live", vm.live), ("persistent", vm.persistent)):
         there[where] = domain and domain.device(mount.alias)
         wanted[where] = domain and b.device(mount)
@@ -262,9 +288,12 @@ def left(host, vm, plan):
     others = any(record.in_view for record in vm.records.values())
     if not mount.in_view and mount.mount_path in IN_VIEW.values() and not others:
         aliases, sources = [*aliases, ALIAS], [*sources, ROOT]
+    if not mount.in_view or plan.after is None:
+        sources += [found.mount_point for found in host.mounts if simulator.is_of(found, mount)]
+        sources += [mount.mount_path] * vm.links.get(mount.mount_path, False)
     domains = [domain for domain in (vm.live, vm.persistent) if domain]
     devices = [alias for alias in aliases for domain in domains if domain.device(alias)]
-    return devices + [source for source in sources if host.bind(source)]
+    return devices + [source for source in sources if host.bind(source) or vm.links.get(source)]
 
 
 @given(machine=machines(), wish=wishes())
@@ -295,7 +324,7 @@ def test_plans_that_are_carried_out_are_enough_and_touch_nothing_else(machine, w
                 released = _steps.RELEASE in plan.actions and (terms.strict or owed)
                 assert (_steps.REVOKE in plan.actions) >= released
     assert [plan.actions for plan in planned(*after, wanted, terms) if plan.steps] == []
-    there = [record for record in after[1].records.values() if record.mount_path in IN_VIEW.values()]
+    there = [record for record in after[1].records.values() if record.in_view or record.mount_path in IN_VIEW.values()]
     if steps and not there and not any(plan.error for plan in plans):
         domains = [domain for domain in (after[1].live, after[1].persistent) if domain]
         assert not any(domain.device(ALIAS) for domain in domains)

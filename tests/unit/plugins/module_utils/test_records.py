@@ -18,6 +18,7 @@ from ansible_collections.modelfleet.kvm.tests.unit.builders import (
     record,
     second,
     viewed,
+    wanted,
 )
 
 
@@ -197,8 +198,7 @@ def test_records_of_both_transports_come_back_as_they_were_written():
         {"mount_path": "/models/.m/x"},
         {"mount_path": "/models/../etc"},
         {"mount_path": "/models/a/../../etc"},
-        {"mount_path": "/srv/ai/guard"},
-        {"mount_path": "/modelsx/guard"},
+        {"mount_path": "/"},
         {"mount_path": "models/guard"},
         {"transport": "device"},
         {"transport": "auto"},
@@ -211,6 +211,33 @@ def test_records_of_both_transports_come_back_as_they_were_written():
 )
 def test_a_record_in_a_view_that_cannot_be_true_is_damaged(changes):
     assert refusal(damaged(VIEWED, **changes)) == "record_invalid"
+
+
+@pytest.mark.parametrize("path", ["/srv/ai/guard", "/modelsx/guard", "/srv/models"])
+def test_a_model_of_a_view_may_be_seen_elsewhere(path):
+    kept = record(viewed(mount_path=path))
+    assert _records.from_domain(stored(_records.to_xml([kept], VM)), VM) == (kept,)
+    assert kept.linked and not VIEWED.linked
+
+
+@pytest.mark.parametrize(
+    ("mount", "changes", "may_be_in_view"),
+    [
+        (viewed(), {}, True),
+        (viewed(transport="device"), {}, True),
+        (viewed(mount_path="/srv/ai/guard"), {}, True),
+        # Below the view there is no device beside it; elsewhere there is one unless a change was cut short.
+        (wanted(), {}, False),
+        (wanted(), {"intent": "mounting"}, True),
+        (wanted(), {"intent": "unmounting"}, True),
+        (wanted(mount_path="/models"), {"intent": "mounting"}, False),
+        (wanted(mount_path="/models/.m"), {"intent": "mounting"}, False),
+    ],
+)
+def test_the_device_of_a_view_may_be_that_of_a_model(mount, changes, may_be_in_view):
+    kept = record(mount, **changes)
+    view = [_identity.alias(_identity.view_uuid(VM))] if may_be_in_view else []
+    assert kept.aliases == (_identity.alias(kept.uuid), *view)
 
 
 def test_a_record_with_a_device_of_its_own_is_not_made_one_of_the_view():

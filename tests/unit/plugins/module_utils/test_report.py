@@ -235,6 +235,42 @@ def test_nothing_is_due_when_a_model_joins_what_the_guest_has_mounted_by_itself(
     assert plan.error is None and reported(plan)["due"] == []
 
 
+ELSEWHERE = b.wanted(transport="view", persistence="systemd")
+
+
+def test_a_guest_that_mounts_a_view_by_itself_is_told_of_the_link_that_it_needs():
+    wanted = b.wanted(**BY_ITSELF)
+    mount = reported(b.present(b.host(), b.running(guest=None), wanted))
+    assert mount["mount_lines"]["command"] == _mount_lines.mount_lines("modelfleet", "/models")["command"]
+    assert mount["mount_lines"]["link"].endswith("ln -s /models/.at/srv/ai/guard /srv/ai/guard")
+    links = "the guest links it by itself, see mount_lines"
+    assert mount["due"] == ["the guest mounts it by itself, see mount_lines", links]
+    other = b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))
+    vm = b.running(other, guest=None)
+    assert reported(b.present(b.host(b.bind(other)), vm, wanted))["due"] == [links]
+    kept = b.record(wanted)
+    again = b.present(b.host(b.bind(kept)), b.running(kept, guest=None), wanted)
+    assert (again.actions, reported(again)["due"]) == ([], [])
+
+
+def test_only_a_run_makes_a_link_in_a_guest_that_is_shut_off():
+    new = reported(b.present(b.host(), b.shut_off(), ELSEWHERE), "shutoff")
+    assert new["due"] == ["start the VM and run again, to mount the model in its guest"]
+    kept = reported(b.present(b.host(), b.shut_off(b.record(ELSEWHERE)), ELSEWHERE), "shutoff")
+    assert kept["due"] == ["start the VM; its guest mounts the model when it boots"]
+
+
+def test_a_guest_that_is_shut_off_keeps_its_link():
+    left = "a link that the guest keeps at /srv/ai/guard leads nowhere"
+    kept = b.record(ELSEWHERE)
+    (gone,) = b.absent(b.host(), b.shut_off(kept), ELSEWHERE)
+    assert left in reported(gone, "shutoff")["due"]
+    converted = b.present(b.host(), b.shut_off(kept), b.wanted(transport="device"))
+    assert left in reported(converted, "shutoff")["due"]
+    (gone,) = b.absent(b.host(b.bind(kept)), b.running(kept), ELSEWHERE)
+    assert reported(gone)["due"] == []
+
+
 @pytest.mark.parametrize(("replugged", "due"), [(None, False), (False, False), (True, True)])
 def test_a_guest_that_mounts_a_view_by_itself_must_mount_it_again_when_it_was_plugged_again(replugged, due):
     kept = [b.record(b.viewed(**BY_ITSELF)), b.record(b.second(mount_path="/models/ocr", **BY_ITSELF))]

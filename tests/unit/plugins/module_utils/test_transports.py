@@ -26,14 +26,20 @@ COVER = b.in_guest(R, fstype="tmpfs", source="cover")
 DATA = COVER._replace(mount_point="/models/data")
 
 
+def changed(mount, **changes):
+    return dataclasses.replace(mount, **changes)
+
+
+ELSEWHERE = changed(NEXT, mount_path="/srv/ai/ocr")
+THIRD = changed(NEXT, mount_path="/srv/ai/asr")
+OPEN = changed(WANTED, persistence="auto")
+VIEW_VIEW_DEVICE, DEVICE = ["view", "view", "device"], ["device"]
+
+
 def chosen(*mounts, **changes):
     """The transports in a VM that runs, unless it is said otherwise."""
     vm = changes.pop("vm", None) or b.running(*changes.pop("records", ()), **changes)
     return [mount.transport for mount in _transports.chosen(mounts, vm)]
-
-
-def changed(mount, **changes):
-    return dataclasses.replace(mount, **changes)
 
 
 def device(**changes):
@@ -49,11 +55,9 @@ def device(**changes):
         ([WANTED], [BESIDE], ["view"]),
         ([WANTED, changed(NEXT, transport="view")], [], ["view", "view"]),
         # What cannot be in a view is beside it.
-        ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr")], [], ["view", "device"]),
         ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr", tag="ocr")], [], ["view", "device"]),
         ([changed(WANTED, tag="guard")], [], ["device"]),
         ([changed(WANTED, tag="guard")], [BESIDE], ["device"]),
-        ([changed(WANTED, mount_path="/srv/ai/guard")], [BESIDE], ["device"]),
         ([changed(WANTED, mount_path="/models")], [BESIDE], ["device"]),
         ([changed(WANTED, mount_path="/models/.m/guard")], [BESIDE], ["device"]),
         # A view does not hide what there is by device, or comes in the same run.
@@ -74,6 +78,27 @@ def device(**changes):
         ([WANTED, changed(NEXT, guest="none")], [], ["device", "device"]),
         ([changed(WANTED, persistence="systemd"), changed(NEXT, persistence="none")], [], ["device", "device"]),
         ([changed(WANTED, persistence="systemd"), changed(NEXT, persistence="auto")], [], ["view", "view"]),
+        # A path elsewhere is a link to the view.
+        ([ELSEWHERE], [], ["view"]),
+        ([WANTED, ELSEWHERE], [], ["view", "view"]),
+        ([ELSEWHERE], [BESIDE], ["view"]),
+        ([ELSEWHERE], [BY_DEVICE], ["device"]),
+        ([changed(ELSEWHERE, tag="ocr")], [BESIDE], ["device"]),
+        ([ELSEWHERE], [b.record(b.second())], ["device"]),
+        ([ELSEWHERE], [b.record(b.second(transport="view"))], ["view"]),
+        # But it may as well be mounted beside the view, where it cannot share that.
+        ([WANTED, changed(ELSEWHERE, guest="none")], [], ["view", "device"]),
+        ([changed(ELSEWHERE, guest="none")], [R], ["device"]),
+        ([changed(ELSEWHERE, guest="none")], [b.record(b.viewed(guest="none"))], ["view"]),
+        ([changed(ELSEWHERE, persistence="systemd")], [R], ["device"]),
+        ([changed(ELSEWHERE, persistence="auto")], [R], ["view"]),
+        ([OPEN, changed(ELSEWHERE, persistence="systemd"), changed(THIRD, persistence="none")], [], VIEW_VIEW_DEVICE),
+        ([ELSEWHERE, changed(THIRD, guest="none")], [], ["view", "device"]),
+        (
+            [changed(ELSEWHERE, mount_path="/srv/ai/guard/ocr")],
+            [b.record(b.viewed(mount_path="/srv/ai/guard"))],
+            DEVICE,
+        ),
         # The tag of views may be taken.
         ([WANTED, changed(NEXT, mount_path="/srv/ai/ocr", tag="modelfleet")], [], ["device", "device"]),
         ([WANTED], [b.record(b.second(tag="modelfleet"))], ["device"]),
@@ -106,6 +131,40 @@ def test_a_guest_that_cannot_have_a_view_gets_a_device(what):
     # Where it is asked for by name, and where it is there, it is not for this to say.
     assert chosen(WANTED, changed(NEXT, transport="view"), **seen) == ["view"] * 2
     assert chosen(WANTED, records=[BESIDE], **seen) == ["view"]
+
+
+AT_LINK = {
+    "nothing": ({}, "view"),
+    "a link of ours": ({"links": {"/srv/ai/ocr": True}}, "view"),
+    "no link": ({"links": {"/srv/ai/ocr": False}}, "view"),
+    "a directory": ({"filled": frozenset(["/srv/ai/ocr"])}, "device"),
+    "a directory elsewhere": ({"filled": frozenset(["/srv/ai/guard"])}, "view"),
+    "a file": ({"in_the_way": {"/srv/ai/ocr": ("/srv/ai/ocr", "not a directory")}}, "device"),
+    "a file system": ({"guest": (b.ROOT, DATA._replace(mount_point="/srv/ai/ocr"))}, "device"),
+    "an old kernel": ({"kernel": (5, 4)}, "device"),
+    "files below the view": ({"in_the_way": {"/models": ("/models", "not empty")}}, "device"),
+    "a file system over the view": ({"guest": (b.ROOT, COVER)}, "device"),
+    "nothing known": ({"guest": None}, "view"),
+}
+
+
+@pytest.mark.parametrize("records", [[], [R]])
+@pytest.mark.parametrize("what", AT_LINK)
+def test_a_guest_that_cannot_have_a_link_gets_a_device(what, records):
+    seen, expected = AT_LINK[what]
+    assert chosen(ELSEWHERE, records=records, **seen) == [expected]
+    assert chosen(changed(ELSEWHERE, transport="view"), **seen) == ["view"]
+    assert chosen(ELSEWHERE, records=[b.record(changed(ELSEWHERE, transport="view"))], **seen) == ["view"]
+    # It is none of the business of others.
+    if "view" not in what and "kernel" not in what:
+        assert chosen(WANTED, ELSEWHERE, records=records, **seen)[0] == "view"
+
+
+@pytest.mark.parametrize("what", AT_LINK)
+def test_links_that_are_not_ours_to_make_are_not_looked_for(what):
+    seen = AT_LINK[what][0]
+    assert chosen(changed(ELSEWHERE, guest="none"), **seen) == ["view"]
+    assert chosen(ELSEWHERE, vm=b.shut_off()) == ["view"]
 
 
 def test_a_guest_that_defines_the_mount_by_itself_cannot_have_a_unit_for_it():
@@ -166,6 +225,15 @@ def test_when_there_is_nothing_to_do_nothing_more_is_asked(kept):
     assert agent.commands == [] and "guest-get-osinfo" not in agent.asked
 
 
+def test_a_directory_that_is_not_empty_is_mounted_on_and_keeps_what_it_has():
+    path = ELSEWHERE.mount_path
+    agent = Kernel(ROOT + ours(R.tag, R.device_path), stat=(1, f"41ed {path}\n"), find=(0, f"{path}/notes\n"))
+    vm, found = seen_by(agent, b.running(R, guest=None), ELSEWHERE)
+    assert found == ["device"]
+    plan = b.present(b.host(b.bind(R)), vm, _transports.chosen([ELSEWHERE], vm)[0])
+    assert (plan.error, plan.after.transport) == (None, "device")
+
+
 @pytest.mark.parametrize("why", ["an old kernel", "files", "a file system"])
 def test_the_place_of_a_device_is_looked_at_once_there_can_be_no_view(why):
     agent = Kernel()
@@ -188,8 +256,9 @@ def test_the_place_of_a_device_is_looked_at_once_there_can_be_no_view(why):
 # Never an error because of the choice
 
 
-def plans(vm, mounts):
-    found = _plan.plan_vm(b.host(), vm, list(enumerate(_transports.chosen(mounts, vm))), PRESENT)
+def plans(vm, mounts, purge):
+    terms = _plan.Terms(present=True, purge=purge, owner="default")
+    found = _plan.plan_vm(b.host(), vm, list(enumerate(_transports.chosen(mounts, vm))), terms)
     return [plan.error and plan.error.code for several in found.values() for plan in several]
 
 
@@ -205,24 +274,38 @@ OTHER = st.builds(
     changed,
     st.just(NEXT),
     tag=st.sampled_from(["", "", "ocr"]),
-    mount_path=st.sampled_from(["/models/org/ocr", "/models/.ocr", "/srv/ai/ocr"]),
+    mount_path=st.sampled_from(["/models/org/ocr", "/models/.ocr", "/srv/ai/ocr", "/srv/ai/ocr", "/srv/ai/below/x"]),
     guest=st.sampled_from(["agent", "agent", "none"]),
     transport=st.sampled_from(["auto", "auto", "device"]),
 )
+KEPT = [
+    (),
+    (BY_DEVICE,),
+    (b.record(b.second()),),
+    (b.record(b.viewed(model="asr", model_version="", model_path="asr", mount_path="/models/asr")),),
+    (b.record(b.viewed(model="asr", model_version="", model_path="asr", mount_path="/models/asr", guest="none")),),
+    (b.record(b.viewed(model="asr", model_version="", model_path="asr", mount_path="/srv/ai/below")),),
+]
+ALL_SEEN = {**SEEN, **{f"{what} at the link": seen for what, seen in AT_LINK.items()}}
 
 
 @given(
     first=NEW,
     second=OTHER,
-    seen=st.sampled_from(sorted(SEEN)),
-    kept=st.sampled_from([(), (BY_DEVICE,), (b.record(b.second()),)]),
+    seen=st.sampled_from(sorted(ALL_SEEN)),
+    kept=st.sampled_from(KEPT),
+    purge=st.booleans(),
 )
-@examples(200)
-def test_what_devices_can_do_auto_can_do(first, second, seen, kept):
-    vm = b.running(*kept, **SEEN[seen][0])
+@examples(600)
+def test_what_devices_can_do_auto_can_do(first, second, seen, kept, purge):
+    vm = b.running(*kept, **ALL_SEEN[seen][0])
     # Two entries for a path inside one another are refused before anybody looks.
     if first.mount_path == "/models" and second.mount_path.startswith("/models/"):
         return
     mounts = [first, second]
+    # A model below a view joins it, whether or not the others of that leave.
+    purge = purge and not any(mount.mount_path.startswith("/models/") for mount in mounts)
     by_device = [changed(mount, transport="device") for mount in mounts]
-    assert set(plans(vm, mounts)) <= set(plans(vm, by_device)) | {None}
+    wrong, usual = (set(plans(vm, which, purge)) - {None} for which in (mounts, by_device))
+    # A device below a view is refused for that; a model that joins it may be refused for what is wrong with the view.
+    assert wrong <= usual or "transport_conflict" in usual

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _identity,
+    _input,
     _mountapi,
     _views,
 )
@@ -64,6 +65,29 @@ def found(root):
 def opened(mounts):
     _views.open_view(b.VM)
     return mounts
+
+
+# Paths elsewhere
+
+ELSEWHERE = b.record(b.wanted(transport="view", mount_path="/srv/ai/guard"))
+
+
+def test_a_model_elsewhere_is_shown_at_its_whole_path(bind, mounts, plain):
+    bind(ELSEWHERE)
+    bind(OCR)
+    assert shown(ELSEWHERE) == bound(ELSEWHERE)
+    assert {path: target for path, target in found(plain).items() if target} == {
+        ".at/srv/ai/guard": f"../../../.m/{os.path.basename(bound(ELSEWHERE))}",
+        "org/ocr": f"../.m/{os.path.basename(bound(OCR))}",
+    }
+    _views.hide(b.VM, ELSEWHERE.mount_path)
+    assert shown(ELSEWHERE) == "" and not (plain / ".at").exists()
+    assert shown(OCR) == bound(OCR)
+
+
+@pytest.mark.parametrize("path", ["/models/.at", "/models/.at/srv/ai/guard", "/", "/models"])
+def test_no_path_of_anybody_lies_where_models_elsewhere_are_shown(path):
+    assert not _input.can_be_in_view(path)
 
 
 # The view

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _identity, _wanted
@@ -213,17 +215,34 @@ def test_a_transport_is_taken_as_it_is_given(transport, present):
     [
         ({"tag": "guard"}, "tag"),
         ({"tag": "modelfleet"}, "tag"),
-        ({"mount_path": "/srv/ai/guard"}, "mount_path"),
         ({"mount_path": "/models"}, "mount_path"),
         ({"mount_path": "/models/.m"}, "mount_path"),
         ({"mount_path": "/models/.hidden/guard"}, "mount_path"),
-        ({"mount_path": "/modelsx"}, "mount_path"),
     ],
 )
 @pytest.mark.parametrize("present", [True, False])
 def test_a_view_has_its_own_tag_and_path(given, option, present):
     problem = refusal({"mounts": [entry(**given, transport="view")]}, present)
     assert (problem.code, problem.details["option"]) == ("invalid_input", f"mounts[0].{option}")
+
+
+@pytest.mark.parametrize(
+    ("path", "linked"), [("/models/guard", False), ("/srv/ai/guard", True), ("/modelsx", True), ("/srv/models/a", True)]
+)
+def test_a_model_of_a_view_may_be_seen_elsewhere(path, linked):
+    (mount,) = _wanted.from_params(entry(transport="view", mount_path=path), present=True)
+    made = mount.record(VM, CENTER)
+    assert (mount.linked, mount.device_path, made.linked, made.device_path) == (linked, "/models", linked, "/models")
+    assert not dataclasses.replace(mount, transport="device").linked
+
+
+def test_a_path_elsewhere_may_be_too_long_for_a_unit_of_its_own():
+    path = "/" + "x" * 250
+    (mount,) = _wanted.from_params(entry(transport="view", mount_path=path, persistence="systemd"), present=True)
+    assert (mount.mount_path, mount.persistence) == (path, "systemd")
+    for transport in ("device", "auto"):
+        problem = refusal(entry(transport=transport, mount_path=path, persistence="systemd"), True)
+        assert (problem.code, problem.details["option"]) == ("invalid_input", "mount_path")
 
 
 def test_models_of_a_view_do_not_collide_by_its_tag():
