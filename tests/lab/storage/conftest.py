@@ -46,8 +46,14 @@ def served() -> set[str]:
 def storage(request: pytest.FixtureRequest, hosts: dict[str, Host], served: set[str]) -> Storage:
     """A storage that is served on both hosts."""
     wanted: Storage = request.param
-    if wanted.name not in served:
-        with ThreadPoolExecutor(len(hosts)) as pool:
-            list(pool.map(wanted.serve, hosts.values()))
-        served.add(wanted.name)
+    serve(hosts, served, wanted)
     return wanted
+
+
+def serve(hosts: dict[str, Host], served: set[str], *storages: Storage) -> None:
+    """Have storages be served on all hosts, those that are not yet."""
+    for storage in storages:
+        if storage.name not in served:
+            with ThreadPoolExecutor(len(hosts)) as pool:
+                list(pool.map(storage.serve, hosts.values()))
+            served.add(storage.name)
