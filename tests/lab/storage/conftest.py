@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fleet import publish
 
 from modelfleet_lab import Host, Lab
-from storage.servers import Storage
+from storage.servers import Storage, serve
 
 KINDS = {"alpha": "storage12", "beta": "storage13"}
 
@@ -48,12 +47,3 @@ def storage(request: pytest.FixtureRequest, hosts: dict[str, Host], served: set[
     wanted: Storage = request.param
     serve(hosts, served, wanted)
     return wanted
-
-
-def serve(hosts: dict[str, Host], served: set[str], *storages: Storage) -> None:
-    """Have storages be served on all hosts, those that are not yet."""
-    for storage in storages:
-        if storage.name not in served:
-            with ThreadPoolExecutor(len(hosts)) as pool:
-                list(pool.map(storage.serve, hosts.values()))
-            served.add(storage.name)

@@ -11,6 +11,7 @@ import dataclasses
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,12 @@ def _storages() -> list[Storage]:
 
 
 STORAGES = {storage.name: storage for storage in _storages()}
+
+
+def serve(hosts: dict[str, Host], served: set[str], *storages: Storage) -> None:
+    """Have storages be served on all hosts, those that are not yet."""
+    for storage in storages:
+        if storage.name not in served:
+            with ThreadPoolExecutor(len(hosts)) as pool:
+                list(pool.map(storage.serve, hosts.values()))
+            served.add(storage.name)

@@ -16,8 +16,7 @@ from fleet import Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Host
 from modelfleet_lab.polling import wait_until
-from storage.conftest import serve
-from storage.servers import KEYS, S3_URL, SFTP_URL, STORAGES, VERIFY, Storage
+from storage.servers import KEYS, S3_URL, SFTP_URL, STORAGES, VERIFY, Storage, serve
 from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info, task
 
 pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
