@@ -133,6 +133,6 @@ def devices(host: Host, guest: Guest) -> str:
     """What is read from the disks of the host, by their numbers."""
     numbers = host.run(["stat", "--format=%Hd %Ld", f"{MODELS}/{THEIRS}", "/", "/var/lib/modelfleet"]).stdout
     disks = host.run(["sh", "-c", "cat /sys/block/*/dev"], check=False).stdout.replace(":", " ")
-    script = 'n=0; while read -r pair; do n=$((n+1)); mknod /tmp/d$n b $pair; grep -c -- "$0" /tmp/d$n; rm /tmp/d$n; done 2>/dev/null'
-    found = guest.run(["sh", "-c", f"{script}; true", MARKS[THEIRS]], input=numbers + disks, timeout=60).stdout
-    return found.replace("0", "").strip()
+    each = 'mknod /tmp/disk b $pair && grep -l -- "$0" /tmp/disk; rm -f /tmp/disk'
+    script = f"while read -r pair; do {each}; done 2>/dev/null; true"
+    return guest.run(["sh", "-c", script, MARKS[THEIRS]], input=numbers + disks, timeout=60).stdout
