@@ -14,36 +14,31 @@ my ($NAME_TO_HANDLE_AT, $OPEN_BY_HANDLE_AT, $CLOSE, $AT_FDCWD, $EMPTY_PATH) = (3
 my (%seen, $opened);
 
 sub hunt {
+    # Everything once, by whichever way it is reached first.
     my ($path, $depth) = @_;
-    my ($device, $inode) = (lstat $path)[0, 1];
-    if (-d _ || $path =~ m{/fd/\d+$}) {
-        ($device, $inode) = (stat $path)[0, 1];
-        return if !$depth || $seen{"$device:$inode"}++;
-        if (-d _) {
-            opendir(my $directory, $path) or return;
-            my @names = grep { $_ ne "." && $_ ne ".." } readdir $directory;
-            closedir $directory;
-            hunt("$path/$_", $depth - 1) for @names;
-            return;
-        }
+    my ($device, $inode) = ($path =~ m{/fd/\d+$} ? stat $path : lstat $path)[0, 1];
+    return if !$depth || !defined $inode || $seen{"$device:$inode"}++;
+    if (-d _) {
+        opendir(my $directory, $path) or return;
+        my @names = grep { $_ ne "." && $_ ne ".." } readdir $directory;
+        closedir $directory;
+        hunt("$path/$_", $depth - 1) for @names;
+    } elsif (-f _ && open(my $file, "<", $path)) {
+        read($file, my $beginning, 65536);
+        close $file;
+        print "found $path\n" if index($beginning, $text) >= 0;
     }
-    return if !-f $path;
-    open(my $file, "<", $path) or return;
-    local $/;
-    print "found $path\n" if index(<$file>, $text) >= 0;
-    close $file;
 }
 
 sub climb {
-    # Each directory above, by its own name for what is above it.
+    # Each directory above, by its own name for what is above it. The root of the guest is its own.
     my ($path) = @_;
+    my $end = join ":", (stat "/")[0, 1];
     for my $up (0 .. 8) {
-        $seen{$_} = 0 for keys %seen;
-        hunt($path, 5);
-        $path .= "/..";
         my $now = join ":", (stat $path)[0, 1];
-        # The root of the guest is its own.
-        return if !$now || $now eq join ":", (stat "/")[0, 1];
+        last if !$now || $now eq $end;
+        hunt($path, 12);
+        $path .= "/..";
     }
 }
 
@@ -57,8 +52,7 @@ sub try_handle {
     my $fd = syscall($OPEN_BY_HANDLE_AT, fileno($mount), $handle, 0);
     return if $fd < 0;
     $opened++;
-    %seen = ();
-    -d "/proc/self/fd/$fd" ? climb("/proc/self/fd/$fd") : hunt("/proc/self/fd/$fd", 1);
+    -d "/proc/self/fd/$fd" ? climb("/proc/self/fd/$fd") : hunt("/proc/self/fd/$fd", 12);
     syscall($CLOSE, $fd);
 }
 

@@ -70,7 +70,10 @@ def run_as(host: Host, unit: str, *command: str, after: str = "") -> None:
     """Run a server as a unit of the host, and wait until a command says that it answers."""
     if host.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode != 0:
         host.run(["systemctl", "reset-failed", unit], check=False)
-        host.run(["systemd-run", "--quiet", f"--unit={unit}", "--property=Restart=no", *command])
+        # systemd forgets what was killed a moment later.
+        forgotten = f"until systemctl show --property=LoadState {unit} | grep -q not-found; do sleep 0.1; done"
+        host.run(["timeout", "30", "sh", "-c", forgotten])
+        host.run(["systemd-run", "--quiet", f"--unit={unit}", *command])
     if after:
         host.run(["timeout", "30", "sh", "-c", f"until {after}; do sleep 0.1; done"])
 
