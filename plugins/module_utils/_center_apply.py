@@ -37,8 +37,11 @@ def apply(
     """
     before = _Before([item for item in (previous, view) if item is not None], steps)
     begun: set[str] = set()
+    mounts = any(step.action in (plans.MOUNT, plans.REMOUNT) for step in steps)
     for step in steps:
         begun.add(step.unit)
+        if mounts and step.action in (plans.WRITE_SECRETS, plans.WRITE_UNIT):
+            _center_files.set_pending(step.center.name)
         try:
             _do(step, secrets, timeout)
         except ModelfleetError:
@@ -52,12 +55,10 @@ def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
     if step.action == plans.MAKE_MOUNT_POINT:
         file_system(os.makedirs, center.mount_point, 0o755, True)
     elif step.action == plans.WRITE_SECRETS:
-        _center_files.set_pending(center.name)
         file_system(_center_files.write_secrets, center.name, secrets)
     elif step.action == plans.WRITE_KEEPER:
         file_system(_keeper_file.install)
     elif step.action == plans.WRITE_UNIT:
-        _center_files.set_pending(center.name)
         file_system(_center_files.write, path, _center_unit.render(center), 0o644)
     elif step.action == plans.REMOVE_UNIT:
         file_system(os.unlink, path)

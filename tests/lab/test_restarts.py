@@ -79,8 +79,7 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
         host.run(["systemctl", "stop", "var-lib-modelfleet-centers-zoo.mount"])
         # What somebody else mounts there meanwhile is not the center's, though it has directories of the same names.
         host.run(["mount", "-t", "tmpfs", "theirs", ZOO])
-        host.run(["mkdir", f"{ZOO}/llama-nano"])
-        host.run(["cp", "/etc/hostname", f"{ZOO}/llama-nano/weights.bin"])
+        host.write(f"{ZOO}/llama-nano/weights.bin", "theirs")
     try:
         for name, guest in fleet.guests.items():
             guest.start()

@@ -4,12 +4,12 @@
 
 # What root in a guest does to get at what it was not given, with a program that its own model brought: opens whatever
 # has a file handle on a virtiofs mount (open_by_handle_at(2) walks no path, so that nothing on a path can stop it), goes
-# up from there, and looks for a text in all that it gets. Prints "found PATH" for each file with the text, and at the
-# end how many handles could be opened.
+# up from there, and looks for texts in all that it gets. Prints "found TEXT in PATH" for each file with one of them, and
+# at the end how many handles could be opened.
 #
-# Arguments: a directory of the mount, the text, and how many inode numbers of FUSE to guess. No modules: none are here.
+# Arguments: a directory of the mount, how many inode numbers of FUSE to guess, and the texts. No modules: none are here.
 
-my ($root, $text, $guesses) = @ARGV;
+my ($root, $guesses, @texts) = @ARGV;
 my ($NAME_TO_HANDLE_AT, $OPEN_BY_HANDLE_AT, $CLOSE, $AT_FDCWD, $EMPTY_PATH) = (303, 304, 3, -100, 0x1000);
 my (%seen, $opened);
 
@@ -26,7 +26,9 @@ sub hunt {
     } elsif (-f _ && open(my $file, "<", $path)) {
         read($file, my $beginning, 65536);
         close $file;
-        print "found $path\n" if index($beginning, $text) >= 0;
+        for my $text (@texts) {
+            print "found $text in $path\n" if index($beginning, $text) >= 0;
+        }
     }
 }
 

@@ -112,6 +112,14 @@ def test_a_center_is_mounted_and_enabled(host):
     assert not _center_files.is_pending("depot")
 
 
+def test_a_unit_that_mounts_it_as_before_is_written_and_nothing_is_left_to_be_mounted(host):
+    before = _center_unit.render(dataclasses.replace(host.center, verify_path="other"))
+    view = host.view(before, mounted=True)
+    host.apply("mounted", dataclasses.replace(view, seen=dataclasses.replace(view.seen, state="healthy")))
+    assert host.calls == ["daemon-reload"] and host.text() == _center_unit.render(host.center)
+    assert not _center_files.is_pending("depot")
+
+
 def test_a_center_goes_with_its_unit_and_its_mount_point(host):
     host.apply("absent", host.view(_center_unit.render(host.center), mounted=True))
     assert host.calls == ["stop", "disable", "daemon-reload"]
