@@ -70,9 +70,9 @@ def run_as(host: Host, unit: str, *command: str, after: str = "") -> None:
     """Run a server as a unit of the host, and wait until a command says that it answers."""
     if host.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode != 0:
         host.run(["systemctl", "reset-failed", unit], check=False)
-        # systemd forgets what was killed a moment later.
+        # systemd forgets what was killed a moment later, or a minute, where its processes have children.
         forgotten = f"until systemctl show --property=LoadState {unit} | grep -q not-found; do sleep 0.1; done"
-        host.run(["timeout", "30", "sh", "-c", forgotten])
+        host.run(["timeout", "120", "sh", "-c", forgotten], timeout=130)
         host.run(["systemd-run", "--quiet", f"--unit={unit}", *command])
     if after:
         host.run(["timeout", "30", "sh", "-c", f"until {after}; do sleep 0.1; done"])
@@ -129,7 +129,8 @@ def serve_dav(host: Host) -> None:
     host.run(["mkdir", "-p", "/data"])
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=dav"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "/data/dav.key", "-out", "/data/dav.pem"]
-    host.run([*request, *names])
+    if host.run(["test", "-e", "/data/dav.pem"], check=False).returncode != 0:
+        host.run([*request, *names])
     for name, password in (("dav.users", DAV_PASSWORD), ("dav.users.new", NEW_DAV_PASSWORD)):
         digest = host.run(["openssl", "passwd", "-apr1", "-stdin"], input=f"{password}\n").stdout
         host.write(f"/data/{name}", f"svc:{digest}", 0o600)
