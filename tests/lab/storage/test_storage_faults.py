@@ -142,7 +142,7 @@ def test_names_answer_while_the_bytes_do_not(mounted: dict[str, Host], storage: 
     try:
         for host in mounted.values():
             assert host.run(["ls", MOUNT_POINT]).stdout.split() == ["acme", "llama-nano"]
-            assert host.run(read, check=False).returncode == 137
+            assert host.run(read, check=False).returncode != 0
         # What its name, and the bytes of verify_path, tell.
         for seen in info(ansible).values():
             assert [check["errno"] for check in seen["checks"][:3]] == [""] * 3
