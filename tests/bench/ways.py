@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_run import Run
 
@@ -64,7 +64,7 @@ class Way(ABC):
     """
 
     name: str
-    models = MODELS
+    models: ClassVar[dict[str, str]] = MODELS
     unmounted = f"/models/{DRIFTED}"
     drifted = 1
     state = "there"
@@ -169,7 +169,7 @@ class OneDevice(Bare):
     """The limit of what a view can save: the program with a single device in each VM."""
 
     name = "bare program, one device"
-    models = dict(list(MODELS.items())[:1])
+    models: ClassVar[dict[str, str]] = dict(list(MODELS.items())[:1])
     unmounted = f"/models/{next(iter(MODELS))}"
 
 
