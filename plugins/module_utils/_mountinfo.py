@@ -105,6 +105,11 @@ def shadow(mounts: list[Mount], mount: Mount) -> t.Optional[Mount]:
     return None
 
 
+def holds(mount_point: str, path: str) -> bool:
+    """Whether a path is a mount point, or lies below it."""
+    return path == mount_point or _is_below(path, mount_point)
+
+
 def _is_below(path: str, directory: str) -> bool:
     return path != directory and path.startswith(f"{directory.rstrip('/')}/")
 

@@ -150,6 +150,7 @@ options:
   read_only:
     description:
       - Mount the model center read-only. VMs never see more than a read-only view of a model in any case.
+      - What somebody else mounts (C(existing)) must be read-only where this is V(true); with V(false) it need not be.
     type: bool
     default: true
   state:
