@@ -140,8 +140,8 @@ class VmView:
         """Whether devices can be plugged and the guest be talked to."""
         return self.state in ("running", "blocked")
 
-    @property
-    def records(self) -> dict[str, _records.Record]:
+    @functools.cached_property
+    def records(self) -> t.Mapping[str, _records.Record]:
         """All records by UUID; where live and persistent differ, the live one."""
         return {record.uuid: record for record in (*self.persistent_records, *self.live_records)}
 
