@@ -29,7 +29,18 @@ class Watch:
         self._since = host.run(["date", "+@%s"]).stdout.strip()
         host.run(["touch", "-d", self._since, "/run/lab-since"])
         # Not to be seen itself, least of all what it runs as.
-        host.run(["systemd-run", "--quiet", f"--unit={_UNIT}", "--collect", "python3", "/run/lab-watch.py", _WRITTEN])
+        host.run(
+            [
+                "systemd-run",
+                "--quiet",
+                f"--unit={_UNIT}",
+                "--collect",
+                "--nice=5",
+                "python3",
+                "/run/lab-watch.py",
+                _WRITTEN,
+            ]
+        )
 
     def now(self) -> dict[str, str]:
         """What can be seen now, by the place where it is."""
