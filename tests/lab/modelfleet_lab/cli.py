@@ -29,7 +29,7 @@ examples:
 def _build(options: argparse.Namespace) -> None:
     """Make the images."""
     requirements.demand()
-    for name, path in images.ensure_all(options.image or images.USUAL, fresh=options.fresh).items():
+    for name, path in images.ensure_all(options.image or list(images.RECIPES), fresh=options.fresh).items():
         print(f"{name:10} {path}")
 
 

@@ -26,7 +26,6 @@ _BUILD_SECONDS = 3600.0
 
 _HOSTS = (*image_hosts.RECIPES, *image_storage.RECIPES, *image_kernel.RECIPES)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_HOSTS, *image_guests.RECIPES)}
-USUAL = tuple(recipe.name for recipe in RECIPES.values() if recipe.usual)
 HOST_KINDS = tuple(recipe.name for recipe in _HOSTS)
 GUEST_KINDS = tuple(recipe.name for recipe in image_guests.RECIPES)
 

@@ -12,8 +12,7 @@ class Recipe:
     """One image.
 
     ``made_of`` is everything that decides what comes out, as plain JSON data: a change of it is another image.
-    ``build`` makes the image in a directory that does not exist yet, from the images that it ``needs``. An image that
-    is not ``usual`` is made for whoever asks for it by name.
+    ``build`` makes the image in a directory that does not exist yet, from the images that it ``needs``.
     """
 
     name: str
@@ -21,4 +20,3 @@ class Recipe:
     made_of: object
     build: Callable[[Path, Mapping[str, Path]], None]
     needs: tuple[str, ...] = ()
-    usual: bool = True
