@@ -83,7 +83,8 @@ def look(center: Center, unit: str, deadline: float, verify: bool = True) -> See
     if wrong:
         return dataclasses.replace(seen, state=wrong[0], why=wrong[1])
     place = f"{center.name}-{mount.device}"
-    answers = _probe.ask(place, center.mount_point, center.verify_path if verify else "", deadline)
+    what = center.verify_path if verify else ""
+    answers = _probe.ask(place, center.mount_point, what, deadline, direct=definition.direct)
     state, why = judge(answers, lambda: daemon_lives(unit, mount))
     directory = definition.shows.directory
     if state == HEALTHY and directory and not _same_directory(center, directory, deadline):

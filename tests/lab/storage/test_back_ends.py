@@ -13,6 +13,7 @@ from ansible_run import Ansible
 from fleet import FILES, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Host
+from storage import ceph_server
 from storage.servers import SECRETS, STORAGES, Storage
 
 pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.transport("view", why="storage is the same behind a dev
 NAME = "depot-9"
 MOUNT_POINT = f"/var/lib/modelfleet/centers/{NAME}"
 MODEL, FILE = "acme/embed.v2", "acme/embed.v2/model.safetensors"
+
+
+SEEN_NOWHERE = (*SECRETS, ceph_server.KEY)
 
 
 def center(storage: Storage, **more: Any) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def told_secrets(host: Host) -> list[str]:
     # The servers of the tests have their secrets in their arguments; those of the client are the point here.
     words = "ps -eo args | grep -v 'rclone serve\\|redis-server\\|grep'"
     seen = host.run(["sh", "-c", f"{units}; {table}; {words}"], check=False).stdout
-    return [secret for secret in SECRETS if secret in seen]
+    return [secret for secret in SEEN_NOWHERE if secret in seen]
 
 
 def task(module: str, arguments: dict[str, Any], check: bool = False) -> dict[str, Any]:
@@ -58,7 +62,8 @@ def left(host: Host, storage: Storage) -> str:
 # What is mounted in the same way as another.
 _LONG = ("erofs", "dav", "juicefs-sqlite")
 _EACH = [
-    pytest.param(storage, marks=pytest.mark.long if storage.name in _LONG else ()) for storage in STORAGES.values()
+    *(pytest.param(storage, marks=pytest.mark.long if storage.name in _LONG else ()) for storage in STORAGES.values()),
+    pytest.param(ceph_server.CEPH, marks=pytest.mark.long),
 ]
 
 
@@ -89,7 +94,7 @@ def test_from_nothing_to_a_vm_and_back(storage: Storage, fleet: Fleet, ansible: 
             assert (results[6]["error_code"], results[6]["details"]["vms"]) == ("center_in_use", [fleet.vm]), name
             users = results[7]["model_centers"][0]["users"]
             assert [(user["vm"], user["models"], user["stale"]) for user in users] == [(fleet.vm, [MODEL], False)]
-        assert not any(secret in run.output for secret in SECRETS)
+        assert not any(secret in run.output for secret in SEEN_NOWHERE)
         for name, host in hosts.items():
             for path in FILES:
                 assert host.run(["sha256sum", f"{MOUNT_POINT}/{path}"]).stdout.lstrip("\\")[:64] == checksum(path)

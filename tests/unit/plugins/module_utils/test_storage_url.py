@@ -230,8 +230,11 @@ COMMANDS = {
     ),
     "ceph-fuse": (
         "ceph://mon1,mon2/shelf",
-        {"client": "fuse"},
-        "ceph-fuse -f -m mon1,mon2 --id=admin --client_fs=shelf --client_mountpoint=/ -o ro,nosuid,nodev /mnt/depot",
+        {"client": "fuse", "options": ("client-oc-size=1G",)},
+        (
+            "ceph-fuse -f -m mon1,mon2 --id=admin --client_fs=shelf --client_mountpoint=/ --client_mount_timeout=30"
+            " --client-oc-size=1G -o ro,nosuid,nodev /mnt/depot"
+        ),
     ),
     "juicefs": (
         "juicefs+mysql://svc@meta:3306/jfs?volume=depot-a&subdir=/pub",
@@ -373,6 +376,8 @@ def test_secrets_that_are_of_no_use_are_refused(url, given_secrets, changes):
         ("s3://depot-a", {"verify_path": "x", "options": ("config=/tmp/x",)}, "options[0]"),
         ("s3://depot-a", {"verify_path": "x", "options": ("s3-secret-access-key=hunter2",)}, "options[0]"),
         ("juicefs+redis://meta/1", {"options": ("writeback",)}, "options[0]"),
+        ("ceph://mon/shelf", {"client": "fuse", "options": ("client_oc_size=1G", "log-file=/etc/x")}, "options[1]"),
+        ("ceph://mon/shelf", {"client": "fuse", "options": ("client-fs=other",)}, "options[0]"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(url, changes, option):
