@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import image_hosts
+from . import image_hosts, image_storage
 from .bootstrap import add_files, debian_tree, digest, in_tree
 from .recipe import Recipe
 
 _KIND, _BASE = "kernel12", "debian12"
 _PACKAGES = (
-    "ceph-common",
     "cifs-utils",
     "kmod",
     "nfs-common",
@@ -44,7 +43,7 @@ def _build(target: Path, _needed: Mapping[str, Path]) -> None:
     add_files(target, "host")
     add_files(target, "kernel")
     in_tree(target, "systemctl", "--quiet", "enable", *image_hosts._ENABLED)
-    in_tree(target, "systemctl", "--quiet", "mask", *image_hosts._MASKED, *_DISABLED)
+    in_tree(target, "systemctl", "--quiet", "mask", *image_hosts._MASKED, *_DISABLED, *image_storage._CEPH_DISABLED)
     for key in (target / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (target / "etc/machine-id").unlink(missing_ok=True)
@@ -56,13 +55,13 @@ def _build(target: Path, _needed: Mapping[str, Path]) -> None:
 
 
 def _packages() -> list[str]:
-    return sorted({*image_hosts._packages(_BASE), *_PACKAGES})
+    return sorted({*image_hosts._packages(_BASE), *_PACKAGES, *image_storage._CEPH})
 
 
 def _recipe() -> Recipe:
-    made_of = [_packages(), digest(__file__, "host", "kernel")]
+    made_of = [_packages(), image_storage._CEPH_DISABLED, digest(__file__, "host", "kernel")]
     summary = f"KVM host with a second kernel, {image_hosts._CODENAMES[_BASE]}"
-    return Recipe(_KIND, summary, made_of, _build, usual=False)
+    return Recipe(_KIND, summary, made_of, _build, on_demand=True)
 
 
 RECIPES = (_recipe(),)

@@ -14,9 +14,10 @@ from fleet import MODELS
 
 from modelfleet_lab import Host
 from modelfleet_lab.kernel import HOST_ADDRESS
+from storage import ceph_server
 from storage.servers import VERIFY, listens, run_as
 
-# What must be seen nowhere. With characters that lists of options, units and shells take for something.
+# With characters that lists of options, units and shells take for something.
 PASSWORD = "n4s, 50%d $HOME#"
 # Where the servers find the models: in a file system with file handles, which overlays have not.
 EXPORT = "/export/models"
@@ -29,7 +30,8 @@ class Share:
     Attributes:
         arguments: of model_center_mount.
         serve: makes it be there.
-        server: the unit of its server.
+        again: starts its server again.
+        server: the unit of its server, or a pattern for several.
         shown: type and source as the mount table shows them.
         option: an option that the mount table shows.
         wrong: what is wrong, by its name: the arguments that make it so, and the code that tells it.
@@ -38,6 +40,7 @@ class Share:
     name: str
     arguments: dict[str, Any]
     serve: Callable[[Host], None]
+    again: Callable[[Host], None]
     server: str
     shown: tuple[str, str]
     option: str
@@ -45,6 +48,11 @@ class Share:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def secret(self) -> str:
+        """What must be seen nowhere, empty for nothing."""
+        return "".join(self.arguments.get("credentials", {}).values())
 
 
 def publish(host: Host) -> None:
@@ -66,6 +74,10 @@ EXPORT {{
 }}
 """,
     )
+    start_nfs(host)
+
+
+def start_nfs(host: Host) -> None:
     options = ["-f", "/data/ganesha.conf", "-L", "/data/ganesha.log", "-p", "/data/ganesha.pid"]
     run_as(host, "lab-nfs", "/usr/bin/ganesha.nfsd", "-F", *options, after=listens(2049))
 
@@ -88,20 +100,34 @@ read only = yes
 valid users = svc
 """,
     )
-    if host.run(["id", "svc"], check=False).returncode != 0:
-        host.run(["useradd", "--system", "svc"])
+    host.run(["useradd", "--system", "svc"])
     host.run(["smbpasswd", "-c", "/data/smb.conf", "-s", "-a", "svc"], input=f"{PASSWORD}\n{PASSWORD}\n")
+    start_smb(host)
+
+
+def start_smb(host: Host) -> None:
     run_as(host, "lab-smb", "/usr/sbin/smbd", "-F", "--no-process-group", "-s", "/data/smb.conf", after=listens(445))
+
+
+def serve_ceph(host: Host) -> None:
+    ceph_server.serve(host, HOST_ADDRESS)
+
+
+def start_ceph(host: Host) -> None:
+    for unit in (ceph_server.MONITOR, ceph_server.MANAGER, ceph_server.DISK, ceph_server.METADATA):
+        ceph_server.start(host, unit)
 
 
 _VERIFY = {"verify_path": VERIFY}
 _NFS, _SMB = f"nfs://{HOST_ADDRESS}/published/models", f"smb://LAB;svc@{HOST_ADDRESS}/models"
+_CEPH = f"ceph://{ceph_server.CLIENT}@{HOST_ADDRESS}/{ceph_server.FILE_SYSTEM}"
 
 SHARES = (
     Share(
         "nfs",
         {"storage_url": _NFS, **_VERIFY},
         serve_nfs,
+        start_nfs,
         "lab-nfs",
         ("nfs4", f"{HOST_ADDRESS}:/published/models"),
         "rsize=65536",
@@ -115,6 +141,7 @@ SHARES = (
         "smb",
         {"storage_url": _SMB, "credentials": {"password": PASSWORD}, **_VERIFY},
         serve_smb,
+        start_smb,
         "lab-smb",
         ("cifs", f"//{HOST_ADDRESS}/models"),
         "actimeo=30",
@@ -123,6 +150,25 @@ SHARES = (
             "password": ({"credentials": {"password": f"{PASSWORD}!"}}, "center_mount_failed"),
             "user": ({"storage_url": f"smb://LAB;none@{HOST_ADDRESS}/models"}, "center_mount_failed"),
             "port": ({"storage_url": f"smb://LAB;svc@{HOST_ADDRESS}:446/models"}, "center_mount_failed"),
+            "content": ({"verify_path": "none"}, "storage_wrong"),
+        },
+    ),
+    Share(
+        "ceph",
+        {"storage_url": _CEPH, "credentials": {"cephx_key": ceph_server.KEY}, **_VERIFY},
+        serve_ceph,
+        start_ceph,
+        "lab-ceph-*",
+        ("ceph", f"{HOST_ADDRESS}:6789:/"),
+        "rasize=8388608",
+        {
+            "file system": ({"storage_url": _CEPH.replace("/models", "/none")}, "center_mount_failed"),
+            "directory": ({"storage_url": f"{_CEPH}/none"}, "center_mount_failed"),
+            "key": ({"credentials": {"cephx_key": ceph_server.new_key()}}, "center_mount_failed"),
+            "port": (
+                {"storage_url": _CEPH.replace("/models", ":6790/models"), "options": ["mount_timeout=5"]},
+                "center_mount_failed",
+            ),
             "content": ({"verify_path": "none"}, "storage_wrong"),
         },
     ),
