@@ -16,6 +16,7 @@ from typing import Any
 from ansible_run import require_transport
 
 from modelfleet_lab import Host
+from modelfleet_lab.kernel import Kernel
 
 _ROOT = Path(__file__).parents[2]
 _THERE = "/opt/modelfleet-tests"
@@ -29,13 +30,14 @@ class Engine:
         host: the host.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host | Kernel) -> None:
         self.host = host
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
                 tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
-            tar.add(_ROOT / "tests" / "lab" / "on_host" / "converge.py", "on_host/converge.py")
+            for path in sorted((_ROOT / "tests" / "lab" / "on_host").glob("*.py")):
+                tar.add(path, f"on_host/{path.name}")
         host.run(["rm", "-rf", _THERE])
         host.run(["mkdir", "-p", _THERE])
         host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
@@ -50,6 +52,18 @@ class Engine:
         done = self._converge({"params": {"mounts": mounts, **params}, "freeze_after": freeze_after})
         result: dict[str, Any] = json.loads(done.stdout)
         return result
+
+    def centers(self, calls: list[dict[str, Any]], timeout: float = 300) -> list[dict[str, Any]]:
+        """Run the engine of model centers once for each call; returns what the modules would, and how long it took.
+
+        Args:
+            calls: C(params) of model_center_mount and C(check), or C(names) and C(timeout) of model_center_info.
+        """
+        program = ["python3", f"{_THERE}/on_host/centers.py"]
+        results: list[dict[str, Any]] = json.loads(
+            self.host.run(program, input=json.dumps(calls), timeout=timeout).stdout
+        )
+        return results
 
     def program(self, text: str) -> str:
         """Run a Python program that may import the engine, and return what it prints."""
