@@ -21,6 +21,7 @@ from . import _center_files, _center_unit, _hook_file, _keeper, _storage, _syste
 _PARTS = """
     _center_effects _center_files _center_state _centers _errors _identity _input _keeper _locks _mountapi _mountinfo
     _opener _probe _process _storage _storage._backend _storage._rclone _storage._url _systemd
+    _unmounter
 """.split()
 
 

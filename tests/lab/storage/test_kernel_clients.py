@@ -236,16 +236,18 @@ def test_a_frozen_server_hangs_nobody_and_heals(mounted: Share, kernel: Kernel, 
 
 
 @EACH
-def test_it_goes_away_from_a_frozen_server(mounted: Share, kernel: Kernel, engine: Engine) -> None:
+def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Kernel, engine: Engine) -> None:
     signal(kernel.host, mounted, "STOP")
-    (gone,) = engine.centers([GONE])
+    again, gone = engine.centers([mount(mounted, on_unhealthy="remount", timeout=10), GONE])
+    assert again["error_code"] == "storage_timeout", again
     assert gone.get("msg") is None, gone
+    assert max(again["seconds"], gone["seconds"]) < 10 + BOUND, (again, gone)
     assert left(kernel) == ""
 
 
 @EACH
 def test_a_server_that_starts_again(mounted: Share, kernel: Kernel, engine: Engine) -> None:
-    kernel.host.run(["systemctl", "stop", mounted.server])
+    signal(kernel.host, mounted, "KILL")
     assert state(engine) in ("hung", "unreachable")
     mounted.again(kernel.host)
     wait_until("it answers again", 120, lambda: state(engine) == "healthy")
