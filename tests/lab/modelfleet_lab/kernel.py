@@ -40,14 +40,19 @@ class Kernel:
         self.connection = Connection(self._config, NAME, ADDRESS)
 
     def up(self) -> None:
-        """Boot it and wait until its systemd has; raises LabError with the end of its console when it does not."""
+        """Boot it, unless it runs, and wait until its systemd has.
+
+        Raises LabError with the end of its console when it does not come up.
+        """
+        if self._runs():
+            return
         self._write_files()
-        cable = ["ip", "tuntap", "add", "dev", _CABLE, "mode", "tap"]
-        self.host.run(cable)
-        self.host.run(["ip", "address", "add", f"{HOST_ADDRESS}/30", "dev", _CABLE])
-        self.host.run(["ip", "link", "set", _CABLE, "up"])
+        if self.host.run(["ip", "link", "show", _CABLE], check=False).returncode != 0:
+            self.host.run(["ip", "tuntap", "add", "dev", _CABLE, "mode", "tap"])
+            self.host.run(["ip", "address", "add", f"{HOST_ADDRESS}/30", "dev", _CABLE])
+            self.host.run(["ip", "link", "set", _CABLE, "up"])
         # Its memory is a file, which a file system in memory must hold.
-        service = ["systemd-run", "--quiet", f"--unit={_UNIT}", "--setenv=TMPDIR=/dev/shm"]
+        service = ["systemd-run", "--quiet", "--collect", f"--unit={_UNIT}", "--setenv=TMPDIR=/dev/shm"]
         devices = ["con0=null,fd:1", "con=null", "ssl=null", f"eth0=tuntap,{_CABLE}"]
         root = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={_INIT}"]
         own = [f"lab_address={ADDRESS}/30", "systemd.unit=lab.target", "uml_dir=/run/lab-kernel", "umid=lab"]
@@ -58,10 +63,13 @@ class Kernel:
             raise TimedOut(f"{error}{self._console_tail()}") from error
 
     def _answers(self) -> bool:
-        if self.host.run(["systemctl", "is-active", "--quiet", _UNIT], check=False).returncode != 0:
+        if not self._runs():
             raise LabError(f"the second kernel ended instead of booting{self._console_tail()}")
         ready = ["systemctl", "is-system-running", "--wait"]
         return self.run(ready, check=False, timeout=_BOOT_SECONDS).stdout.strip() in ("running", "degraded")
+
+    def _runs(self) -> bool:
+        return self.host.run(["systemctl", "is-active", "--quiet", _UNIT], check=False).returncode == 0
 
     def _console_tail(self) -> str:
         return "\n".join(["\n--- end of its console", *self.console().splitlines()[-_CONSOLE_LINES:]])

@@ -4,8 +4,8 @@
 """Run the engine of model_center_mount and model_center_info on a host, several calls one after the other.
 
 Reads a JSON list from standard input, each an object with `params` of model_center_mount and `check`, or with `names`
-and `timeout` of model_center_info. Prints a list of what the modules would return, each with `seconds`. Nothing of it is
-part of the collection.
+and `timeout` of model_center_info. Prints a list of what the modules would return, each with `seconds`. Nothing of it
+is part of the collection.
 """
 
 from __future__ import annotations

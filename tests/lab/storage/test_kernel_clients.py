@@ -59,7 +59,8 @@ def served() -> set[str]:
 
 @pytest.fixture
 def share(request: pytest.FixtureRequest, kernel: Kernel, served: set[str]) -> Share:
-    """A share that is served."""
+    """A share that is served, to a kernel that runs: a test that ended it fails alone."""
+    kernel.up()
     wanted: Share = request.param
     if wanted.name not in served:
         wanted.serve(kernel.host)

@@ -118,7 +118,7 @@ def test_a_center_is_mounted_and_enabled(host):
 
 def test_a_center_goes_with_its_unit_and_its_mount_point(host):
     host.apply("absent", host.view(_center_unit.render(host.center), mounted=True))
-    assert host.calls == ["look", "stop", "disable", "daemon-reload"]
+    assert host.calls == ["look", "stop", "disable", "reset-failed", "daemon-reload"]
     assert host.text() is None and not host.mount_point.exists()
 
 
@@ -128,7 +128,7 @@ def test_a_center_whose_storage_hangs_goes_before_systemd_would_wait_for_it(host
     # The process that unmounts waits for the server, and the mount is gone.
     host.state, host.error = _center_state.HUNG, errno.ETIMEDOUT
     host.apply("absent", view)
-    assert host.calls == ["look", "lazily", "stop", "disable", "daemon-reload"]
+    assert host.calls == ["look", "lazily", "stop", "disable", "reset-failed", "daemon-reload"]
 
 
 @pytest.mark.parametrize("error", [errno.EBUSY, errno.ETIMEDOUT, 0])
