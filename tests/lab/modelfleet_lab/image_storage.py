@@ -51,6 +51,7 @@ _CEPH_DISABLED = (
     "ceph-osd.target",
     # Of what it depends on.
     "lvm2-monitor.service",
+    "nvmf-autoconnect.service",
     "smartmontools.service",
 )
 

@@ -19,7 +19,7 @@ from modelfleet_lab import Host
 from modelfleet_lab.polling import wait_until
 from storage import ceph_server
 from storage.ceph_server import CEPH, CLIENT, DISK, FILE_SYSTEM, METADATA, MONITOR
-from storage.servers import VERIFY, Storage
+from storage.servers import Storage
 from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info, left, task
 from storage.test_storage_faults import BOUND, kill_client, state
 
