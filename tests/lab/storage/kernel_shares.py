@@ -159,7 +159,7 @@ SHARES = (
         serve_ceph,
         start_ceph,
         "lab-ceph-*",
-        ("ceph", f"{HOST_ADDRESS}:6789:/"),
+        ("ceph", f"{HOST_ADDRESS}:/"),
         "rasize=8388608",
         {
             "file system": ({"storage_url": _CEPH.replace("/models", "/none")}, "center_mount_failed"),

@@ -243,7 +243,8 @@ def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Ke
     assert again["error_code"] == "storage_timeout", again
     assert gone.get("msg") is None, gone
     assert max(again["seconds"], gone["seconds"]) < 10 + BOUND, (again, gone)
-    assert left(kernel) == ""
+    # A client in the middle of a mount gives up after its own time.
+    wait_until("nothing is left", 2 * BOUND, lambda: left(kernel) == "")
 
 
 @EACH
