@@ -160,7 +160,7 @@ SHARES = (
         start_ceph,
         "lab-ceph-*",
         ("ceph", f"{HOST_ADDRESS}:/"),
-        "rasize=8388608",
+        "rasize=16777216",
         {
             "file system": ({"storage_url": _CEPH.replace("/models", "/none")}, "center_mount_failed"),
             "directory": ({"storage_url": f"{_CEPH}/none"}, "center_mount_failed"),
