@@ -23,24 +23,49 @@ _THERE = "/opt/modelfleet-tests"
 _COLLECTION = "ansible_collections/modelfleet/kvm"
 
 
-class Engine:
-    """The engine on one host.
+class Unpacked:
+    """The collection's code on a host, or on its second kernel."""
 
-    Attributes:
-        host: the host.
-    """
-
-    def __init__(self, host: Host | Kernel) -> None:
-        self.host = host
+    def __init__(self, machine: Host | Kernel) -> None:
+        self._machine = machine
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
                 tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
             for path in sorted((_ROOT / "tests" / "lab" / "on_host").glob("*.py")):
                 tar.add(path, f"on_host/{path.name}")
-        host.run(["rm", "-rf", _THERE])
-        host.run(["mkdir", "-p", _THERE])
-        host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
+        machine.run(["rm", "-rf", _THERE])
+        machine.run(["mkdir", "-p", _THERE])
+        machine.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
+
+    def centers(self, calls: list[dict[str, Any]], timeout: float = 300) -> list[dict[str, Any]]:
+        """Run the engine of model centers once for each call; returns what the modules would, and how long it took.
+
+        Args:
+            calls: C(params) of model_center_mount and C(check), or C(names) and C(timeout) of model_center_info.
+        """
+        program = ["python3", f"{_THERE}/on_host/centers.py"]
+        results: list[dict[str, Any]] = json.loads(
+            self._machine.run(program, input=json.dumps(calls), timeout=timeout).stdout
+        )
+        return results
+
+    def program(self, text: str) -> str:
+        """Run a Python program that may import the engine, and return what it prints."""
+        environment = f"PYTHONPATH={_THERE}"
+        return self._machine.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
+
+
+class Engine(Unpacked):
+    """The engine on one host.
+
+    Attributes:
+        host: the host.
+    """
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.host = host
 
     def run(self, mounts: list[dict[str, Any]], freeze_after: int | None = None, **params: Any) -> dict[str, Any]:
         """Converge a list of mounts; returns C(mounts) and C(failure) of the result.
@@ -52,23 +77,6 @@ class Engine:
         done = self._converge({"params": {"mounts": mounts, **params}, "freeze_after": freeze_after})
         result: dict[str, Any] = json.loads(done.stdout)
         return result
-
-    def centers(self, calls: list[dict[str, Any]], timeout: float = 300) -> list[dict[str, Any]]:
-        """Run the engine of model centers once for each call; returns what the modules would, and how long it took.
-
-        Args:
-            calls: C(params) of model_center_mount and C(check), or C(names) and C(timeout) of model_center_info.
-        """
-        program = ["python3", f"{_THERE}/on_host/centers.py"]
-        results: list[dict[str, Any]] = json.loads(
-            self.host.run(program, input=json.dumps(calls), timeout=timeout).stdout
-        )
-        return results
-
-    def program(self, text: str) -> str:
-        """Run a Python program that may import the engine, and return what it prints."""
-        environment = f"PYTHONPATH={_THERE}"
-        return self.host.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
 
     def _converge(self, job: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.host.run(

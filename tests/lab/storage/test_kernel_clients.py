@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_run import Ansible
-from engine import Engine
+from engine import Unpacked
 from fleet import FILES, checksum
 from fleet import publish as publish_models
 
@@ -69,13 +69,13 @@ def share(request: pytest.FixtureRequest, kernel: Kernel, served: set[str]) -> S
 
 
 @pytest.fixture(scope="session")
-def engine(kernel: Kernel) -> Engine:
+def engine(kernel: Kernel) -> Unpacked:
     """The collection's engine: modules cost a kernel as slow as this one five seconds each."""
-    return Engine(kernel)
+    return Unpacked(kernel)
 
 
 @pytest.fixture
-def mounted(share: Share, kernel: Kernel, engine: Engine) -> Iterator[Share]:
+def mounted(share: Share, kernel: Kernel, engine: Unpacked) -> Iterator[Share]:
     """A share that is mounted, and gone after the test."""
     (done,) = engine.centers([mount(share)])
     assert done["changed"], done
@@ -103,7 +103,7 @@ GONE = shall("absent", timeout=60)
 LOOK = {"names": [NAME], "timeout": 5}
 
 
-def state(engine: Engine) -> str:
+def state(engine: Unpacked) -> str:
     (result,) = engine.centers([LOOK])
     return result["model_centers"][0]["state"]
 
@@ -148,7 +148,7 @@ def mount_options(kernel: Kernel) -> str:
 
 
 @EACH
-def test_from_nothing_and_back(share: Share, kernel: Kernel, ansible: Ansible, engine: Engine) -> None:
+def test_from_nothing_and_back(share: Share, kernel: Kernel, ansible: Ansible, engine: Unpacked) -> None:
     secrets = ["write_credentials"] if share.secret else []
     calls = [task("model_center_mount", center(share), check) for check in (True, False, True, False)]
     results = ansible.play([*calls, task("model_center_info", {"names": [NAME]})]).results[HERE]
@@ -177,7 +177,7 @@ def test_from_nothing_and_back(share: Share, kernel: Kernel, ansible: Ansible, e
 
 
 @EACH
-def test_options_change_and_what_fails_is_undone(mounted: Share, kernel: Kernel, engine: Engine) -> None:
+def test_options_change_and_what_fails_is_undone(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     def twice(*wishes: dict[str, Any]) -> list[Any]:
         calls = [{**wish, "check": check} for wish in wishes for check in (True, False)]
         return [result.get("actions", result) for result in engine.centers(calls)]
@@ -199,7 +199,7 @@ def test_options_change_and_what_fails_is_undone(mounted: Share, kernel: Kernel,
 
 
 @EACH
-def test_what_is_wrong_has_its_code_and_leaves_nothing(share: Share, kernel: Kernel, engine: Engine) -> None:
+def test_what_is_wrong_has_its_code_and_leaves_nothing(share: Share, kernel: Kernel, engine: Unpacked) -> None:
     for what, (changes, code) in share.wrong.items():
         (result,) = engine.centers([mount(share, **changes)])
         assert result.get("error_code") == code, (what, result)
@@ -210,7 +210,7 @@ def test_what_is_wrong_has_its_code_and_leaves_nothing(share: Share, kernel: Ker
 
 
 @EACH
-def test_a_server_that_is_frozen_before_the_mount(share: Share, kernel: Kernel, engine: Engine) -> None:
+def test_a_server_that_is_frozen_before_the_mount(share: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, share, "STOP")
     try:
         (result,) = engine.centers([mount(share, timeout=10)])
@@ -222,10 +222,9 @@ def test_a_server_that_is_frozen_before_the_mount(share: Share, kernel: Kernel, 
 
 
 @EACH
-def test_a_frozen_server_hangs_nobody_and_heals(mounted: Share, kernel: Kernel, engine: Engine) -> None:
+def test_a_frozen_server_hangs_nobody_and_heals(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, mounted, "STOP")
-    deadline = {"timeout": 5}
-    fail, warn = (mount(mounted, on_unhealthy=what, **deadline) for what in ("fail", "warn"))
+    fail, warn = (mount(mounted, on_unhealthy=what, timeout=5) for what in ("fail", "warn"))
     seen, failed, warned = engine.centers([LOOK, fail, warn])
     assert seen["model_centers"][0]["state"] in ("hung", "unreachable"), seen
     assert failed["error_code"] in ("storage_timeout", "storage_unreachable"), failed
@@ -237,7 +236,7 @@ def test_a_frozen_server_hangs_nobody_and_heals(mounted: Share, kernel: Kernel, 
 
 
 @EACH
-def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Kernel, engine: Engine) -> None:
+def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, mounted, "STOP")
     again, gone = engine.centers([mount(mounted, on_unhealthy="remount", timeout=10), GONE])
     assert again["error_code"] == "storage_timeout", again
@@ -248,7 +247,7 @@ def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Ke
 
 
 @EACH
-def test_a_server_that_starts_again(mounted: Share, kernel: Kernel, engine: Engine) -> None:
+def test_a_server_that_starts_again(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, mounted, "KILL")
     assert state(engine) in ("hung", "unreachable")
     mounted.again(kernel.host)
