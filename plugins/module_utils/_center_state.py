@@ -174,10 +174,13 @@ def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, st
     why = f"{failed}: {os.strerror(error)}"
     if error == errno.ETIMEDOUT:
         return HUNG, f"{failed} was not answered{'; ' if answers.stuck else ''}{answers.stuck}"
+    if any(check.error == errno.ESHUTDOWN for check in answers.checks):
+        # ceph-fuse says so of all but the root, of which it says that it is not there.
+        return DEAD, "its client was thrown out by its servers"
     if error in (errno.ENOTCONN, errno.ECONNABORTED):
         # The client is dead, or it lives and has lost its servers, and heals itself when they come back.
         return (UNREACHABLE, why) if lives() else (DEAD, why)
-    if error in (errno.ESTALE, errno.ESHUTDOWN):
+    if error == errno.ESTALE:
         return DEAD, why
     if error in (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET):
         return UNREACHABLE, why
