@@ -13,7 +13,7 @@ import os
 import time
 import typing as t
 
-from . import _center_files, _center_state, _centers, _mountapi, _mountinfo, _storage, _systemd
+from . import _center_files, _center_seen, _center_state, _centers, _mountapi, _mountinfo, _storage, _systemd
 from ._errors import ModelfleetError
 
 
@@ -103,7 +103,7 @@ def wait(center: _centers.Center, process: int, deadline: float) -> bool:
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         mount = _mountinfo.visible(_mountinfo.read(), center.mount_point)
-        if mount is not None and _center_state.recognised(definition.shows, mount):
+        if mount is not None and _center_seen.recognised(definition.shows, mount):
             return True
         if process and not _center_state.runs(process):
             return False
