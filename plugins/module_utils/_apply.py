@@ -33,7 +33,7 @@ class Done(t.NamedTuple):
         replugged: the UUIDs of mounts for which the device of the view was plugged again, to revoke what they had.
     """
 
-    records: dict[str, _records.Record]
+    records: t.Mapping[str, _records.Record]
     failure: t.Optional[ModelfleetError] = None
     replugged: frozenset[str] = frozenset()
 
@@ -74,7 +74,7 @@ class _Run:
         self._view = view
         self._guest = guest
         self._options = options
-        self.records = view.records
+        self.records: t.Mapping[str, _records.Record] = view.records
         self.replugged: frozenset[str] = frozenset()
         self._undo: list[tuple[str, Undo]] = []
         self._binder = _binder.Binder(host, vm, view, guest, options, self._undo)
@@ -143,7 +143,7 @@ class _Run:
         gone = {record.uuid for record in records}
         self._store({uuid: kept for uuid, kept in self.records.items() if uuid not in gone})
 
-    def _store(self, records: dict[str, _records.Record]) -> None:
+    def _store(self, records: t.Mapping[str, _records.Record]) -> None:
         # It may have been stopped meanwhile; then there is nothing live to write to.
         live = self._view.live is not None and self._vm.active()
         if live or self._view.persistent is not None:

@@ -14,7 +14,7 @@ import os
 import time
 import typing as t
 
-from . import _center_files, _center_state, _centers, _mountinfo, _storage, _systemd, _unmounter
+from . import _center_files, _center_seen, _center_state, _centers, _mountinfo, _storage, _systemd, _unmounter
 from ._errors import ModelfleetError
 
 # Seconds for a lazy unmount, which has done all there is to do at once.
@@ -109,7 +109,7 @@ def wait(center: _centers.Center, process: int, deadline: float) -> bool:
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         mount = _mountinfo.visible(_mountinfo.read(), center.mount_point)
-        if mount is not None and _center_state.recognised(definition.shows, mount):
+        if mount is not None and _center_seen.recognised(definition.shows, mount):
             return True
         if process and not _center_state.runs(process):
             return False

@@ -250,6 +250,9 @@ def refuse_unhealthy(center: _centers.Center, view: View, on_unhealthy: str) -> 
         seen.state not in _center_state.UNHEALTHY
         or on_unhealthy == REMOUNT_IT
         or view.ours is None
+        # What is wrong may be the secret, which the storage does not take any more.
+        or not view.secrets
+        or view.pending
         or _new_way(center, view)
     ):
         return ""

@@ -18,10 +18,10 @@ import errno
 import os
 import typing as t
 
-from . import _mountinfo, _opener, _probe, _storage, _systemd
+from . import _center_seen, _mountinfo, _probe, _storage, _systemd
 from ._centers import Center
 from ._errors import ModelfleetError
-from ._storage._backend import Definition, Shows
+from ._storage._backend import Definition
 
 HEALTHY = "healthy"
 NOT_MOUNTED = "not mounted"
@@ -87,7 +87,7 @@ def look(center: Center, unit: str, deadline: float, verify: bool = True) -> See
     answers = _probe.ask(place, center.mount_point, what, deadline, direct=definition.direct)
     state, why = judge(answers, lambda: daemon_lives(unit, mount))
     directory = definition.shows.directory
-    if state == HEALTHY and directory and not _same_directory(center, directory, deadline):
+    if state == HEALTHY and directory and not _center_seen.same_directory(center, directory, deadline):
         state, why = WRONG_SOURCE, "another directory is seen there"
     return dataclasses.replace(seen, state=state, answers=answers, why=why)
 
@@ -98,68 +98,17 @@ def _wrong_in_table(
     mount = stack[-1]
     above = _mountinfo.shadow(mounts, mount)
     if above is not None:
-        return SHADOWED, f"{above.fstype} from {above.source} at {above.mount_point} hides it"
-    if not recognised(definition.shows, mount):
-        lower = any(recognised(definition.shows, other) for other in stack[:-1])
-        return STACKED if lower else WRONG_SOURCE, f"{mount.fstype} from {mount.source} is seen there"
+        return SHADOWED, _center_seen.hides(above)
+    if not _center_seen.recognised(definition.shows, mount):
+        lower = any(_center_seen.recognised(definition.shows, other) for other in stack[:-1])
+        return STACKED if lower else WRONG_SOURCE, _center_seen.instead(mount)
     # A bind of a directory in which something is mounted has two mounts at one place where propagation put them.
     if len(stack) > 1 and not definition.adopted:
         return STACKED, f"{len(stack)} mounts lie over one another"
-    if not definition.adopted and not access_right(center, definition, mount):
-        return WRONG_OPTIONS, f"its options are {','.join(sorted(mount.options))}"
+    if not _center_seen.access_right(center, definition, mount):
+        hint = "; mount it read-only, or say read_only=false" if definition.adopted else ""
+        return WRONG_OPTIONS, f"its options are {','.join(sorted(mount.options))}{hint}"
     return None
-
-
-def access_right(center: Center, definition: Definition, mount: _mountinfo.Mount) -> bool:
-    """Whether a mount is read-only as wanted, and safe."""
-    if mount.read_only != center.read_only:
-        return False
-    # A FUSE client decides itself what it makes of these; what a VM gets has them in any case.
-    return bool(definition.command) or {"nosuid", "nodev"} <= mount.options
-
-
-def recognised(shows: Shows, mount: _mountinfo.Mount) -> bool:
-    """Whether the mount table shows what a definition makes; of a bind it cannot tell."""
-    if shows.fstypes and not any(_is_type(wanted, mount.fstype) for wanted in shows.fstypes):
-        return False
-    if shows.source and not matches(shows.source, mount.source):
-        return False
-    if shows.backing_file and _backing_file(mount.device) != shows.backing_file:
-        return False
-    return not shows.device or _device(shows.device) == mount.device
-
-
-def _is_type(wanted: str, shown: str) -> bool:
-    return shown.startswith(wanted) if wanted.endswith(".") else shown == wanted
-
-
-def matches(wanted: str, shown: str) -> bool:
-    """Whether a source is the wanted one, in which an asterisk at an end stands for anything."""
-    if wanted.startswith("*"):
-        return shown.endswith(wanted[1:])
-    return shown.startswith(wanted[:-1]) if wanted.endswith("*") else shown == wanted
-
-
-def _backing_file(device: str) -> str:
-    try:
-        with open(f"/sys/dev/block/{device}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""
-
-
-def _device(path: str) -> str:
-    try:
-        number = os.stat(path).st_rdev
-    except OSError:
-        return ""
-    return f"{os.major(number)}:{os.minor(number)}"
-
-
-def _same_directory(center: Center, directory: str, deadline: float) -> bool:
-    """Whether a center shows a directory of this host."""
-    there = _opener.look(center.mount_point, ["."], deadline)[0].identity
-    return there is not None and there == _opener.look(directory, ["."], deadline)[0].identity
 
 
 def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, str]:
@@ -174,10 +123,13 @@ def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, st
     why = f"{failed}: {os.strerror(error)}"
     if error == errno.ETIMEDOUT:
         return HUNG, f"{failed} was not answered{'; ' if answers.stuck else ''}{answers.stuck}"
+    if any(check.error == errno.ESHUTDOWN for check in answers.checks):
+        # ceph-fuse says so of all but the root, of which it says that it is not there.
+        return DEAD, "its client was thrown out by its servers"
     if error in (errno.ENOTCONN, errno.ECONNABORTED):
         # The client is dead, or it lives and has lost its servers, and heals itself when they come back.
         return (UNREACHABLE, why) if lives() else (DEAD, why)
-    if error in (errno.ESTALE, errno.ESHUTDOWN):
+    if error == errno.ESTALE:
         return DEAD, why
     if error in (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET):
         return UNREACHABLE, why

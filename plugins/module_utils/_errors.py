@@ -67,7 +67,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "center_not_mounted": Entry(
         "The model center is not mounted",
-        "Its mount unit is not active on this host, so no model can be taken from it.",
+        "Nothing is mounted at its mount point, or something else is, which the message names, so that no model can be"
+        " taken from it.",
         "Mount it with modelfleet.kvm.model_center_mount, then run again.",
     ),
     "center_shadowed": Entry(

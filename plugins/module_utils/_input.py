@@ -9,7 +9,6 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
-import posixpath
 import re
 import typing as t
 import unicodedata
@@ -234,8 +233,8 @@ def parts(path: str) -> list[str]:
 
 def overlaps(one: str, other: str) -> bool:
     """Whether one of two normalised paths is the other or lies below it."""
-    common = posixpath.commonpath([one, other])
-    return common in (one, other)
+    one, other = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def _path_parts(option: str, value: str, parts: list[str]) -> None:

@@ -19,18 +19,15 @@ from . import _center_files, _center_unit, _hook_file, _keeper, _storage, _syste
 
 # What the program is made of: C(_keeper) and all that it imports.
 _PARTS = """
-    _center_effects _center_files _center_state _centers _errors _identity _input _keeper _locks _mountapi _mountinfo
-    _opener _probe _process _storage _storage._backend _storage._rclone _storage._url _systemd
-    _unmounter
+    _center_effects _center_files _center_seen _center_state _centers _errors _identity _input _keeper _locks _mountapi
+    _mountinfo _opener _probe _process _systemd _unmounter
 """.split()
 
 
 @functools.cache
 def program() -> bytes:
     """The program of this release, an archive that Python runs."""
-    # A file for each back end, whichever there are. Imports by name, because Ansible sends to a host only those.
-    back_ends = {type(back_end).__module__.rpartition(".")[2] for back_end in _storage.BACK_ENDS.values()}
-    names = [*_PARTS, *(f"_storage.{name}" for name in back_ends)]
+    names = [*_PARTS, *_storage.parts()]
     return _hook_file.archive(source, names, "#!/usr/bin/python3 -I\n", _keeper.__name__.rpartition(".")[2])
 
 

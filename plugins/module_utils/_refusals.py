@@ -73,9 +73,8 @@ def refuse_collision(vm: VmView, after: _records.Record, others: Others) -> None
 
 def refuse_nesting(vm: VmView, after: _records.Record) -> None:
     """Refuse a path of a view that lies in that of another model there, or around it, also when that one goes."""
-    for record in vm.records.values():
-        nested = record.uuid != after.uuid and _input.overlaps(record.mount_path, after.mount_path)
-        if record.in_view and after.in_view and nested:
+    for record in vm.records.values() if after.in_view else ():
+        if record.in_view and record.uuid != after.uuid and _input.overlaps(record.mount_path, after.mount_path):
             raise ModelfleetError(
                 "duplicate_mount",
                 f"VM {vm.name}: {after.mount_path} and {record.mount_path}, which is in the view, lie in one another",

@@ -114,7 +114,8 @@ options:
     description:
       - Path below the mount point that must be there, a file or a directory. It is read as a proof that the storage is
         the right one and answers. Without it, any file that is found is read.
-      - Required for C(s3) and C(davs), whose clients mount what does not exist.
+      - Required for C(s3) and C(davs), whose clients mount what does not exist, and for C(ceph) by C(fuse), where it is
+        shown nowhere what is mounted.
     type: str
   keep_alive:
     description:
@@ -150,6 +151,7 @@ options:
   read_only:
     description:
       - Mount the model center read-only. VMs never see more than a read-only view of a model in any case.
+      - What somebody else mounts (C(existing)) must be read-only where this is V(true); with V(false) it need not be.
     type: bool
     default: true
   state:

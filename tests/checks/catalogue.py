@@ -81,7 +81,7 @@ def _jobs() -> list[Job]:
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
         Job("lab-2.19", _lab_rest, needs=(*old, "images"), lane="lab"),
         Job("lab-faults-2.19", _lab_faults, needs=(*old, "images"), lane="lab faults"),
-        Job("lab-storage-2.19", _lab_storage, needs=(*old, "images"), lane="lab storage"),
+        Job("lab-storage-2.19", _lab_storage, needs=(*old, "images"), lane="lab faults"),
         Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), lane="lab"),
     ]
 

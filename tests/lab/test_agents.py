@@ -151,6 +151,7 @@ def many(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Gues
             guest.remove()
 
 
+@pytest.mark.long
 def test_twenty_silent_agents_cost_one_deadline_and_delay_nobody(
     many: dict[str, Guest], prepared: dict[str, Host], ansible: Ansible
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet import BOTH, GONE, Fleet, checksum, going, guest_checksum, place
+from fleet import BOTH_AT_LENGTH, GONE, Fleet, checksum, going, guest_checksum, place
 
 from modelfleet_lab import Guest, Host
 
@@ -43,7 +43,7 @@ def models(fleet: Fleet, *vms: str) -> set[tuple[str, str]]:
     return set(found[0])
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_list_is_the_whole_truth(fleet: Fleet, second: Fleet) -> None:
     one, two = fleet.vm, second.vm
     everything = [fleet.entry(), fleet.entry("acme/embed.v2"), second.entry()]
@@ -65,7 +65,7 @@ def test_list_is_the_whole_truth(fleet: Fleet, second: Fleet) -> None:
     assert models(fleet, one, two) == set()
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_models_change_places_and_a_moved_one_leaves_its_old_place(fleet: Fleet) -> None:
     a, b, c = (place(fleet.transport, name) for name in "abc")
     first, second = fleet.entry(mount_path=a), fleet.entry("acme/embed.v2", mount_path=b)
@@ -110,7 +110,7 @@ def test_tags_change_places_and_are_handed_over(fleet: Fleet) -> None:
     fleet.unmount("acme/embed.v2")
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_goes_from_every_vm_and_a_vm_loses_everything(fleet: Fleet, second: Fleet) -> None:
     one, two = fleet.vm, second.vm
     converge(fleet, [fleet.entry(), fleet.entry("acme/embed.v2"), second.entry()])
@@ -128,7 +128,7 @@ def test_model_goes_from_every_vm_and_a_vm_loses_everything(fleet: Fleet, second
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_in_use_is_refused_with_its_users_and_goes_by_force(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():

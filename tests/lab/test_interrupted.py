@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import AtOnce
 from engine import Engine
-from fleet import BOTH, VIEW, Fleet, binds, checksum, devices, entry, guest_checksum, leftovers
+from fleet import BOTH_AT_LENGTH, VIEW, Fleet, binds, checksum, devices, entry, guest_checksum, leftovers
 
 from modelfleet_lab import Guest
 from modelfleet_lab.polling import wait_until
@@ -50,7 +50,7 @@ def gone(engine: Engine, guest: Guest) -> None:
     assert leftovers(guest, engine.host) == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_run_killed_after_any_effect_is_finished_or_undone_by_the_next(at_once: AtOnce, transport: str) -> None:
     # The view has one device for both models.
     few = 4 + 2 * devices(transport, 2)
@@ -109,7 +109,7 @@ def test_run_killed_while_a_model_comes_is_replaced_or_goes_in_a_view_with_anoth
     at_once(kill_everywhere)
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_another_run_carries_on_what_a_killed_one_began(at_once: AtOnce, transport: str) -> None:
     def carry_on(engine: Engine, guest: Guest) -> None:
         first, second = wanted(guest, transport)
@@ -127,7 +127,7 @@ def test_another_run_carries_on_what_a_killed_one_began(at_once: AtOnce, transpo
     at_once(carry_on)
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_runs_side_by_side_lose_nothing(at_once: AtOnce, transport: str) -> None:
     def side_by_side(engine: Engine, guest: Guest) -> None:
         first, second = wanted(guest, transport)

@@ -129,7 +129,13 @@ def test_what_somebody_else_mounts_is_verified_and_left_alone(
         host.run(["mkdir", "-p", "/srv/theirs"])
         host.run(["mount", "--bind", STORAGE, "/srv/theirs"])
     center = {"name": NAME, "storage_url": "existing:///srv/theirs", "verify_path": next(iter(FILES))}
-    four_times(ansible, center, ["write_unit", "reload_systemd", "enable_unit", "mount"])
+    for result in ansible.module("model_center_mount", center, ok=False).values():
+        # It can be written to.
+        assert (result["error_code"], result["details"]["state"]) == ("center_conflict", "wrong options")
+    four_times(ansible, center | {"read_only": False}, ["write_unit", "reload_systemd", "enable_unit", "mount"])
+    for host in hosts_with_storage.values():
+        host.run(["mount", "-o", "remount,bind,ro", "/srv/theirs"])
+    four_times(ansible, center, ["write_unit", "reload_systemd"])
     for result in ansible.module("model_center_mount", center | {"verify_path": "none"}, ok=False).values():
         assert result["error_code"] == "storage_wrong"
     four_times(ansible, {"name": NAME, "state": "absent"}, ["unmount", "disable_unit", "remove_unit", "reload_systemd"])

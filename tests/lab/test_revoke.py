@@ -149,6 +149,31 @@ def test_a_model_that_is_replaced_strictly_is_revoked(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
+def test_a_model_that_leaves_the_view_for_a_device_is_revoked_from_the_view(fleet: Fleet) -> None:
+    path = "/srv/ai/x"
+    fleet.mount(EMBED)
+    fleet.mount(mount_path=path)
+    for guest in fleet.guests.values():
+        hold(guest, path)
+    device = ["bind_source", "attach", "verify_read_only", "mount_in_guest"]
+    converted = ["record", "unlink_in_guest", *device, "release_source", "revoke", "settle_record"]
+    wanted: dict[str, Any] = {"mount_path": path, "transport": "device", **STRICT}
+    assert [actions for actions, _replugged in steps(fleet.mount(check=True, **wanted))] == [converted] * 2
+    assert steps(fleet.mount(**wanted)) == [(converted, True)] * 2
+    for name, guest in fleet.guests.items():
+        assert (holds(guest, UNOPENED), holds(guest, OPENED), holds_open(guest)) == ("", "", False)
+        # Its own device serves it, the view does not.
+        assert not any("/.m/" in line for line in served(fleet.hosts[name], guest, NANO))
+        assert guest_checksum(guest, f"{path}/{OPENED}") == checksum(f"{NANO}/{OPENED}")
+        reads(guest)
+        let_go(guest)
+    assert [actions for actions, _replugged in steps(fleet.mount(**wanted))] == [[]] * 2
+    fleet.unmount()
+    fleet.unmount(EMBED)
+    assert fleet.leftovers() == {}
+
+
 def entries(guest: Guest, *models: str) -> list[dict[str, Any]]:
     return [{"vm": guest.name, "model": name, "model_center": "zoo", "transport": "view"} for name in models]
 

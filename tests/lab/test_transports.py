@@ -27,6 +27,8 @@ CONVERTED = ["record", *OUT, *IN, "settle_record", "unbind_source"]
 TWICE = [[CONVERTED] * 2] * 2
 NOTHING: list[list[list[str]]] = [[[]] * 2] * 2
 BOTH = pytest.mark.parametrize("old", ["device", "view"])
+# Out of the view as well when there is time for all tests.
+BOTH_AT_LENGTH = pytest.mark.parametrize("old", ["device", pytest.param("view", marks=pytest.mark.long)])
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_models_get_another_transport(fleet: Fleet, old: str) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_that_is_not_listed_is_not_hidden(fleet: Fleet, old: str) -> None:
     run(fleet, old)
     for check in (True, False):
@@ -113,7 +115,7 @@ def test_model_that_is_not_listed_is_not_hidden(fleet: Fleet, old: str) -> None:
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_model_in_use_is_not_converted_unless_by_force(fleet: Fleet, old: str) -> None:
     run(fleet, old)
     for guest in fleet.guests.values():
@@ -132,7 +134,7 @@ def test_model_in_use_is_not_converted_unless_by_force(fleet: Fleet, old: str) -
     assert fleet.leftovers() == {}
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_vm_that_is_shut_off(prepared: dict[str, Host], fleet: Fleet, guests: Guests, old: str) -> None:
     stopped = Fleet(prepared, fleet.ansible, guests(up=False), old)
     run(stopped, old)

@@ -35,6 +35,12 @@ _ALL = (Block, Ceph, Davs, Existing, File, Generic, Gluster, Image, JuiceFs, Nfs
 BACK_ENDS: dict[str, BackEnd] = {scheme: kind() for kind in _ALL for scheme in kind.schemes}
 
 
+def parts() -> list[str]:
+    """The module utils that all this consists of, for programs that are made of them: their names in module_utils."""
+    files = {type(back_end).__module__.rpartition(".")[2] for back_end in BACK_ENDS.values()}
+    return ["_storage", *(f"_storage.{name}" for name in sorted({"_backend", "_rclone", "_url", *files}))]
+
+
 def check(url: str) -> str:
     """A storage URL in its normal form.
 

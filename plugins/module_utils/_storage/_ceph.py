@@ -7,7 +7,8 @@
 Package: ceph-common, or ceph-fuse. The secret C(cephx_key) goes into a file of its own, which mount.ceph reads
 (C(secretfile=)) and ceph-fuse as a keyring; without it the client looks in /etc/ceph. The old form of the device
 string (C(MON,MON:/DIRECTORY)) is used, since Debian 12's helper (16.2) cannot parse the new one. The kernel shows it as
-source; ceph-fuse shows nothing but its name, so there only the type is recognised.
+source; ceph-fuse shows nothing but its name, so there only the type is recognised, and C(verify_path) is required. It
+also tells a client that was thrown out by the cluster, whose root is just not there: its files say ESHUTDOWN.
 
 Options and why: C(recover_session=clean) lets the kernel client come back after the cluster has thrown it out;
 C(mount_timeout=30) bounds a mount without monitors; C(rasize=67108864) reads ahead as large models are read.
@@ -77,6 +78,8 @@ class Ceph(BackEnd):
     def refuse(self, url: _url.Url, center: Center) -> None:
         if self.client(center) != "fuse":
             return
+        if not center.verify_path:
+            raise _input.invalid("verify_path", "ceph-fuse needs it, because it shows nowhere what it has mounted")
         for index, option in enumerate(center.options):
             name = option.partition("=")[0].replace("-", "_")
             if not name.startswith(_SUBJECTS) or name in _FROM_URL:

@@ -5,7 +5,8 @@
 """C(existing:///MOUNT_POINT): what somebody else mounts there. It is looked at and verified, and never touched.
 
 For storage whose mount comes from fstab, from an agent (WEKA, 3FS) or from the platform. The unit of the center orders
-VMs after that mount and holds the record. C(?fstype=TYPE) and C(&source=TEXT) say what must be mounted.
+VMs after that mount and holds the record. C(?fstype=TYPE) and C(&source=TEXT) say what must be mounted, and read_only
+that nobody may write through it.
 
 This module util is private to the collection.
 """

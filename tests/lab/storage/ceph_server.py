@@ -15,7 +15,7 @@ import struct
 import time
 
 from modelfleet_lab import Host
-from storage.servers import VERIFY, Storage, fill, run_as
+from storage.servers import VERIFY, Storage, fill, option, run_as
 
 MONITOR, MANAGER, DISK, METADATA = "lab-ceph-mon", "lab-ceph-mgr", "lab-ceph-osd", "lab-ceph-mds"
 FILE_SYSTEM, CLIENT = "models", "reader"
@@ -23,7 +23,7 @@ FILE_SYSTEM, CLIENT = "models", "reader"
 _HOME = "/data/ceph"
 # Clients must not find it, so it is not where they look.
 _CONF = f"{_HOME}/ceph.conf"
-_KEYRING = f"{_HOME}/keyring"
+_KEYRING, _NEW_KEYRING = f"{_HOME}/keyring", f"{_HOME}/keyring.new"
 _CLUSTER, _DISK = "2d7f1c0e-6a5b-4b43-9f0e-0d6c5a1b7e90", "b8c1e0a4-3f5d-4f0c-8a43-7c1d2e9f6a55"
 _SECONDS = 120.0
 
@@ -33,8 +33,8 @@ def new_key() -> str:
     return base64.b64encode(struct.pack("<hiih", 1, int(time.time()), 0, 16) + os.urandom(16)).decode()
 
 
-# Of client `reader`, the same on all hosts.
-KEY = new_key()
+# Of client `reader`, the same on all hosts, and one that takes its place.
+KEY, NEW_KEY = new_key(), new_key()
 
 # By entity: what it may do. Those of the reader are what `ceph fs authorize` gives.
 _CAPS = {
@@ -79,18 +79,22 @@ mon allow pool size one = true
 """
 
 
-def _keyring() -> str:
-    keys = {f"client.{CLIENT}": KEY}
+def _keyring(keys: dict[str, str]) -> str:
     lines = []
-    for entity, caps in _CAPS.items():
-        lines += [f"[{entity}]", f"key = {keys.get(entity) or new_key()}"]
-        lines += [f'caps {service} = "{what}"' for service, what in caps.items()]
+    for entity, key in keys.items():
+        lines += [f"[{entity}]", f"key = {key}"]
+        lines += [f'caps {service} = "{what}"' for service, what in _CAPS[entity].items()]
     return "\n".join(lines) + "\n"
 
 
 def ceph(host: Host, *command: str) -> str:
     """Ask the cluster as its administrator."""
     return host.run(["ceph", "--conf", _CONF, "--connect-timeout=60", *command], timeout=_SECONDS).stdout
+
+
+def take_old_key(host: Host) -> None:
+    """Have the cluster take the first key of client `reader` again."""
+    ceph(host, "auth", "import", "--in-file", _KEYRING)
 
 
 def start(host: Host, unit: str) -> None:
@@ -108,8 +112,8 @@ def serve(host: Host, address: str = "127.0.0.1") -> None:
     """Make a cluster whose daemons listen at an address of the host, and fill it."""
     host.run(["mkdir", "-p", *(f"{_HOME}/{name}" for name in ("mon", "mgr", "osd", "mds"))])
     host.write(_CONF, _conf(address))
-    host.write(_KEYRING, _keyring())
-    host.run(["chmod", "600", _KEYRING])
+    host.write(_KEYRING, _keyring({**{entity: new_key() for entity in _CAPS}, f"client.{CLIENT}": KEY}), 0o600)
+    host.write(_NEW_KEYRING, _keyring({f"client.{CLIENT}": NEW_KEY}), 0o600)
     monitors = ["--addv", "a", f"[v2:{address}:3300,v1:{address}:6789]", f"{_HOME}/monmap"]
     host.run(["monmaptool", "--create", "--clobber", "--fsid", _CLUSTER, *monitors])
     common = [f"--conf={_CONF}", "--mkfs"]
@@ -139,6 +143,9 @@ CEPH = Storage(
         "verify_path": VERIFY,
     },
     serve,
+    *option("client_oc_size=64M"),
+    rotated={"cephx_key": NEW_KEY},
+    rotate=("ceph", "--conf", _CONF, "auth", "import", "--in-file", _NEW_KEYRING),
     server=METADATA,
     client="ceph-fuse -f",
     service=True,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fleet import publish
 
 from modelfleet_lab import Host, Lab
-from storage.servers import Storage
+from storage.servers import Storage, serve
 
 KINDS = {"alpha": "storage12", "beta": "storage13"}
 # The same with Ceph. Their images are large, and only made when a test asks for Ceph.
@@ -49,8 +48,5 @@ def served() -> set[str]:
 def storage(request: pytest.FixtureRequest, hosts: dict[str, Host], served: set[str]) -> Storage:
     """A storage that is served on both hosts."""
     wanted: Storage = request.param
-    if wanted.name not in served:
-        with ThreadPoolExecutor(len(hosts)) as pool:
-            list(pool.map(wanted.serve, hosts.values()))
-        served.add(wanted.name)
+    serve(hosts, served, wanted)
     return wanted

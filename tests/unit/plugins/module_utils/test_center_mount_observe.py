@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_files,
     _center_mount,
+    _center_seen,
     _center_state,
     _centers,
     _keeper_file,
@@ -26,7 +27,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
 CENTER = b.CENTER
-MOUNT = b.ROOT._replace(mount_id=50, parent_id=21, mount_point=CENTER.mount_point, options=b.READ_ONLY)
+MOUNT = b.MOUNTED
 OURS = _centers.Unit("/etc/systemd/system/mnt-depot.mount", "text", CENTER)
 OTHER = _centers.Unit("/etc/systemd/system/mnt-depot.mount", "text", dataclasses.replace(CENTER, name="other"))
 
@@ -155,7 +156,7 @@ def test_storage_is_recognised_in_the_mount_table(url, changes, state, host):
     ],
 )
 def test_a_source_may_be_known_in_part(wanted, shown, same):
-    assert _center_state.matches(wanted, shown) is same
+    assert _center_seen.matches(wanted, shown) is same
 
 
 @pytest.mark.parametrize(

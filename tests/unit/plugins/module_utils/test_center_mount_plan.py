@@ -214,6 +214,11 @@ def test_it_may_be_a_warning_or_be_mounted_again(state):
     broken = view(seen=seen(state, why="stat: broken"))
     assert CODES[state] in refusal(CENTER, broken, _center_mount.WARN)
     assert refusal(CENTER, broken, _center_mount.REMOUNT_IT) == ""
+    # What is wrong may be the secret, which somebody has changed on the server.
+    for changes in ({"secrets": False}, {"pending": True}):
+        found = dataclasses.replace(broken, **changes)
+        assert refusal(CENTER, found) == ""
+        assert "remount" in actions(_center_mount.plan(_center_mount.MOUNTED, CENTER, found, None))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +226,7 @@ def test_it_may_be_a_warning_or_be_mounted_again(state):
     [
         (_center_state.NOT_MOUNTED, "center_not_mounted"),
         (_center_state.WRONG_SOURCE, "center_conflict"),
+        (_center_state.WRONG_OPTIONS, "center_conflict"),
         (_center_state.DEAD, "center_conflict"),
     ],
 )

@@ -144,3 +144,17 @@ def test_a_mount_may_be_hidden_by_one_further_up(more, shadow):
     mounts = _mountinfo.parse(SHADOWED + more)
     found = _mountinfo.shadow(mounts, _mountinfo.visible(mounts, "/srv/ai/guard"))
     assert (found.source if found else None) == shadow
+
+
+@pytest.mark.parametrize("path", ["/srv/a b", "/srv/a\\b", "/srv/tab\tand\nline", "/srv/é", "/srv"])
+def test_what_lies_at_a_path_is_found_however_the_kernel_writes_it(monkeypatch, path):
+    written = "".join(f"\\{ord(each):03o}" if each in " \t\n\\" else each for each in path)
+    lines = [
+        f"61 35 0:55 / {written} ro - tmpfs lower rw",
+        f"62 35 0:56 / {written}/below ro - tmpfs below rw",
+        f"63 35 0:57 {written} /elsewhere ro - tmpfs source rw",
+        f"64 61 0:58 / {written} ro - tmpfs upper rw",
+    ]
+    monkeypatch.setattr(_mountinfo, "_table", lambda pid: "\n".join([*lines, ""]))
+    assert [mount.source for mount in _mountinfo.at(path)] == ["lower", "upper"]
+    assert [mount.source for mount in _mountinfo.stack(_mountinfo.read(), path)] == ["lower", "upper"]

@@ -48,6 +48,14 @@ def test_what_must_be_there_is_looked_for(tmp_path, depot):
     assert _center_state.judge(answers, lambda: True)[0] == "wrong content"
 
 
+def test_a_client_that_was_thrown_out_is_dead():
+    """ceph-fuse lives on, its root is not there, and everything below answers ESHUTDOWN for ever."""
+    names = ("stat", errno.ENOENT), ("list", errno.ENOENT), ("verify", errno.ESHUTDOWN), ("read", errno.ESHUTDOWN)
+    answers = _probe.Answers(tuple(_probe.Check(name, error, 0.1) for name, error in names))
+    assert _center_state.judge(answers, lambda: True)[0] == "dead"
+    assert _center_state.judge(answers._replace(checks=answers.checks[:2]), lambda: True)[0] == "error"
+
+
 def test_bytes_are_read_past_caches_where_that_is_asked_for(tmp_path, depot):
     assert ask(tmp_path, depot, "acme/weights", direct=True).error in (0, errno.EINVAL)
     # What is there to read is in memory only.
