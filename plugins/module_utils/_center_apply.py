@@ -61,6 +61,9 @@ def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
     elif step.action == plans.WRITE_UNIT:
         file_system(_center_files.write, path, _center_unit.render(center), 0o644)
     elif step.action == plans.REMOVE_UNIT:
+        # systemd would remember that it failed, although it is gone.
+        with contextlib.suppress(ModelfleetError):
+            _systemd.call("reset-failed", step.unit, timeout)
         file_system(os.unlink, path)
     elif step.action == plans.REMOVE_SECRETS:
         file_system(_center_files.write_secrets, center.name, {})

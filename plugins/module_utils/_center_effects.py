@@ -9,12 +9,16 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import typing as t
 
-from . import _center_files, _center_seen, _center_state, _centers, _mountapi, _mountinfo, _storage, _systemd
+from . import _center_files, _center_seen, _center_state, _centers, _mountinfo, _storage, _systemd, _unmounter
 from ._errors import ModelfleetError
+
+# Seconds for a lazy unmount, which has done all there is to do at once.
+_LAZY = 3.0
 
 
 def mount(center: _centers.Center, unit: str, timeout: float, again: bool = False) -> None:
@@ -28,7 +32,7 @@ def mount(center: _centers.Center, unit: str, timeout: float, again: bool = Fals
     """
     definition = _storage.definition(center)
     if again and not definition.adopted:
-        unmount(center, unit, timeout, broken=True)
+        unmount(center, unit, timeout)
     if not definition.adopted:
         # systemd would make it, too; but what is written into it while nothing is mounted would never be seen again.
         file_system(os.makedirs, center.mount_point, 0o755, True)
@@ -48,11 +52,8 @@ def mount(center: _centers.Center, unit: str, timeout: float, again: bool = Fals
         ) from None
 
 
-def unmount(center: _centers.Center, unit: str, timeout: float, broken: bool = False) -> None:
-    """Unmount a center, and whatever lies over it.
-
-    Args:
-        broken: whether it is unmounted to be mounted again, so that what is dead may be taken away lazily.
+def unmount(center: _centers.Center, unit: str, timeout: float) -> None:
+    """Unmount a center, and whatever lies over it; lazily where its storage does not answer.
 
     Raises:
         ModelfleetError: C(center_mount_failed) when it is in use by a process.
@@ -60,23 +61,28 @@ def unmount(center: _centers.Center, unit: str, timeout: float, broken: bool = F
     if _storage.definition(center).adopted:
         _systemd.call("stop", unit, timeout, code="center_mount_failed")
         return
-    seen = _center_state.look(center, unit, min(timeout, 5.0), verify=False) if broken else None
-    answers = seen is None or seen.state not in (_center_state.DEAD, _center_state.HUNG, _center_state.UNREACHABLE)
+    seen = _center_state.look(center, unit, min(timeout, 5.0), verify=False)
+    answers = seen.state not in (_center_state.DEAD, _center_state.HUNG, _center_state.UNREACHABLE)
     if not answers:
-        # Whoever still has something of it open keeps what it has, which is nothing.
-        _pop(center, lazy=True)
+        # Before systemd, which would wait for the storage. Whoever still has something of it open keeps what it has.
+        _pop(center, timeout, lazy=True)
     _systemd.call("stop", unit, timeout, code="center_mount_failed")
-    _pop(center, lazy=not answers)
+    _pop(center, timeout, lazy=not answers)
 
 
-def _pop(center: _centers.Center, lazy: bool) -> None:
-    for _mount in _mountinfo.stack(_mountinfo.read(), center.mount_point):
-        try:
-            _mountapi.unmount(center.mount_point, lazy=lazy)
-        except OSError as problem:
-            raise ModelfleetError(
-                "center_mount_failed", f"{center.mount_point} cannot be unmounted: {problem.strerror}"
-            ) from None
+def _pop(center: _centers.Center, timeout: float, lazy: bool) -> None:
+    left = len(_stack(center))
+    while left:
+        error = _unmounter.unmount(center.mount_point, min(timeout, _LAZY) if lazy else timeout, lazy)
+        left, before = len(_stack(center)), left
+        # What is gone from the table is gone, whoever still waits for its server.
+        if left >= before:
+            problem = os.strerror(error or errno.EBUSY)
+            raise ModelfleetError("center_mount_failed", f"{center.mount_point} cannot be unmounted: {problem}")
+
+
+def _stack(center: _centers.Center) -> list[_mountinfo.Mount]:
+    return _mountinfo.stack(_mountinfo.read(), center.mount_point)
 
 
 def verify(center: _centers.Center, unit: str, deadline: float) -> None:

@@ -83,7 +83,8 @@ def look(center: Center, unit: str, deadline: float, verify: bool = True) -> See
     if wrong:
         return dataclasses.replace(seen, state=wrong[0], why=wrong[1])
     place = f"{center.name}-{mount.device}"
-    answers = _probe.ask(place, center.mount_point, center.verify_path if verify else "", deadline)
+    what = center.verify_path if verify else ""
+    answers = _probe.ask(place, center.mount_point, what, deadline, direct=definition.direct)
     state, why = judge(answers, lambda: daemon_lives(unit, mount))
     directory = definition.shows.directory
     if state == HEALTHY and directory and not _center_seen.same_directory(center, directory, deadline):
@@ -122,10 +123,13 @@ def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, st
     why = f"{failed}: {os.strerror(error)}"
     if error == errno.ETIMEDOUT:
         return HUNG, f"{failed} was not answered{'; ' if answers.stuck else ''}{answers.stuck}"
+    if any(check.error == errno.ESHUTDOWN for check in answers.checks):
+        # ceph-fuse says so of all but the root, of which it says that it is not there.
+        return DEAD, "its client was thrown out by its servers"
     if error in (errno.ENOTCONN, errno.ECONNABORTED):
         # The client is dead, or it lives and has lost its servers, and heals itself when they come back.
         return (UNREACHABLE, why) if lives() else (DEAD, why)
-    if error in (errno.ESTALE, errno.ESHUTDOWN):
+    if error == errno.ESTALE:
         return DEAD, why
     if error in (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET):
         return UNREACHABLE, why

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import mmap
 import os
 import socket
 import stat
@@ -74,7 +75,9 @@ class Answers(t.NamedTuple):
         return next((check.operation for check in self.checks if check.error), "")
 
 
-def ask(name: str, path: str, verify: str, deadline: float, directory: str = DIRECTORY) -> Answers:
+def ask(
+    name: str, path: str, verify: str, deadline: float, directory: str = DIRECTORY, direct: bool = False
+) -> Answers:
     """Ask the mount of a center.
 
     Args:
@@ -83,6 +86,7 @@ def ask(name: str, path: str, verify: str, deadline: float, directory: str = DIR
         verify: what must be there, relative to the mount point; empty to read any file.
         deadline: seconds for all answers.
         directory: where it is remembered who was left behind.
+        direct: whether bytes are read past all caches; not every file system can do that.
     """
     note = os.path.join(directory, name)
     left_behind = _stuck(note)
@@ -102,7 +106,7 @@ def ask(name: str, path: str, verify: str, deadline: float, directory: str = DIR
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        answers = _collected(ours, {"path": path, "verify": verify}, end)
+        answers = _collected(ours, {"path": path, "verify": verify, "direct": direct}, end)
     if answers.error == errno.ETIMEDOUT and child.poll() is None:
         child.kill()
         answers = answers._replace(stuck=_left_behind(child, note))
@@ -113,7 +117,7 @@ def ask(name: str, path: str, verify: str, deadline: float, directory: str = DIR
     return answers
 
 
-def _collected(connection: socket.socket, request: dict[str, str], end: float) -> Answers:
+def _collected(connection: socket.socket, request: dict[str, t.Any], end: float) -> Answers:
     checks: list[Check] = []
     capacity = None
     asked, since = STAT, time.monotonic()
@@ -200,7 +204,8 @@ def serve(descriptor: int) -> None:
         ]
         if verify:
             operations.append((VERIFY, lambda: os.stat(os.path.join(path, verify))))
-        operations.append((READ, lambda: _read(os.path.join(path, verify))))
+        flags = os.O_DIRECT if request["direct"] else 0
+        operations.append((READ, lambda: _read(os.path.join(path, verify), flags)))
         names = [operation for operation, _call in operations]
         for (operation, call), following in zip(operations, [*names[1:], ""]):
             began = time.monotonic()
@@ -216,30 +221,32 @@ def serve(descriptor: int) -> None:
         connection.send(b'{"done": true}')
 
 
-def _read(path: str, depth: int = _DEPTH) -> None:
+def _read(path: str, flags: int, depth: int = _DEPTH) -> None:
     """Read some bytes of a file, or of the first that is found below a directory."""
     if not stat.S_ISDIR(os.stat(path).st_mode):
-        _read_file(path)
+        _read_file(path, flags)
         return
     directories = []
     with os.scandir(path) as entries:
         for _number, entry in zip(range(_NAMES), entries):
             if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size:
-                _read_file(entry.path)
+                _read_file(entry.path, flags)
                 return
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.path)
     if directories and depth:
-        _read(directories[0], depth - 1)
+        _read(directories[0], flags, depth - 1)
 
 
-def _read_file(path: str) -> None:
+def _read_file(path: str, flags: int) -> None:
     # O_NONBLOCK: whatever it is, opening it is not waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | flags)
     try:
         # Bytes that are in memory already prove nothing.
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, _BYTES, os.POSIX_FADV_DONTNEED)
-        os.pread(descriptor, _BYTES, 0)
+        # Memory of whole pages, as O_DIRECT wants it.
+        with mmap.mmap(-1, _BYTES) as memory:
+            os.preadv(descriptor, [memory], 0)
     finally:
         os.close(descriptor)

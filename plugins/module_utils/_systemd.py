@@ -91,9 +91,11 @@ def call(
     command = ["systemctl", "--quiet", "--no-ask-password", *options, verb, *(["--", unit] if unit else [])]
     done = _run(command, check=False, timeout=timeout)
     if done.returncode != 0:
+        # Silent where a unit failed; then the journal has the reason.
+        said = done.stderr.strip().replace("\n", " ")
         raise ModelfleetError(
             code,
-            f"systemctl {verb} {unit or ''} failed: {done.stderr.strip()}".replace("\n", " "),
+            f"systemctl {verb} {unit or ''} failed{': ' if said else ''}{said}",
             unit=unit,
             stderr=done.stderr.strip(),
             journal=journal(unit) if unit else [],

@@ -71,6 +71,7 @@ class Definition(t.NamedTuple):
         network: whether it waits for the network.
         environment: whether secrets reach the client by its environment.
         adopted: whether somebody else mounts it, so that it is only looked at.
+        direct: whether its client answers reads from a memory of its own, which only O_DIRECT gets past.
     """
 
     shows: Shows
@@ -83,6 +84,7 @@ class Definition(t.NamedTuple):
     network: bool = True
     environment: bool = False
     adopted: bool = False
+    direct: bool = False
 
 
 class BackEnd:

@@ -29,10 +29,31 @@ _PACKAGES = (
     "sshfs",
 )
 
-# By the kind of host that it is beside that.
-KINDS = {"storage12": "debian12", "storage13": "debian13"}
+# All of Ceph makes an image more than twice as large, so it has images of its own, which are made when they are needed.
+_CEPH = ("ceph-common", "ceph-fuse", "ceph-mds", "ceph-mgr", "ceph-mon", "ceph-osd")
+
+# By the kind of host that it is beside that, and what more is on it.
+_KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "storage12": ("debian12", ()),
+    "storage13": ("debian13", ()),
+    "ceph12": ("debian12", _CEPH),
+    "ceph13": ("debian13", _CEPH),
+}
 # The tests start servers themselves.
 _DISABLED = ("redis-server.service", "glusterd.service", "glustereventsd.service")
+_CEPH_DISABLED = (
+    "ceph.target",
+    "ceph-crash.service",
+    "ceph-fuse.target",
+    "ceph-mds.target",
+    "ceph-mgr.target",
+    "ceph-mon.target",
+    "ceph-osd.target",
+    # Of what it depends on.
+    "lvm2-monitor.service",
+    "nvmf-autoconnect.service",
+    "smartmontools.service",
+)
 
 
 class _Program(NamedTuple):
@@ -63,11 +84,12 @@ _PROGRAMS = (
 
 def _build(kind: str, target: Path, _needed: Mapping[str, Path]) -> None:
     """Make a host image with storage."""
-    base = KINDS[kind]
-    debian_tree(target, image_hosts._CODENAMES[base], _packages(base))
+    base, more = _KINDS[kind]
+    debian_tree(target, image_hosts._CODENAMES[base], _packages(kind))
     add_files(target, "host")
     in_tree(target, "systemctl", "--quiet", "enable", *image_hosts._ENABLED)
-    in_tree(target, "systemctl", "--quiet", "mask", *image_hosts._MASKED, *_DISABLED)
+    disabled = (*image_hosts._MASKED, *_DISABLED, *(_CEPH_DISABLED if more else ()))
+    in_tree(target, "systemctl", "--quiet", "mask", *disabled)
     for key in (target / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (target / "etc/machine-id").unlink(missing_ok=True)
@@ -90,13 +112,16 @@ def _fetch(program: _Program, directory: Path) -> None:
     (directory / program.name).chmod(0o755)
 
 
-def _packages(base: str) -> list[str]:
-    return sorted({*image_hosts._packages(base), *_PACKAGES})
+def _packages(kind: str) -> list[str]:
+    base, more = _KINDS[kind]
+    return sorted({*image_hosts._packages(base), *_PACKAGES, *more})
 
 
 def _recipe(kind: str) -> Recipe:
-    made_of = [_packages(KINDS[kind]), digest(__file__, "host"), [list(program) for program in _PROGRAMS]]
-    return Recipe(kind, f"KVM host with storage, {image_hosts._CODENAMES[KINDS[kind]]}", made_of, partial(_build, kind))
+    base, more = _KINDS[kind]
+    made_of = [_packages(kind), digest(__file__, "host"), [list(program) for program in _PROGRAMS]]
+    summary = f"KVM host with storage{' and Ceph' if more else ''}, {image_hosts._CODENAMES[base]}"
+    return Recipe(kind, summary, made_of, partial(_build, kind), on_demand=bool(more))
 
 
-RECIPES = tuple(_recipe(kind) for kind in KINDS)
+RECIPES = tuple(_recipe(kind) for kind in _KINDS)

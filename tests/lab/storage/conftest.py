@@ -16,12 +16,15 @@ from modelfleet_lab import Host, Lab
 from storage.servers import Storage, serve
 
 KINDS = {"alpha": "storage12", "beta": "storage13"}
+# The same with Ceph. Their images are large, and only made when a test asks for Ceph.
+CEPH_KINDS = {"alpha": "ceph12", "beta": "ceph13"}
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    kinds = CEPH_KINDS if any("ceph" in item.nodeid for item in request.session.items) else KINDS
     with Lab.temporary(os.environ.get("MODELFLEET_TEST_LAB", "storage")) as running:
-        running.up(KINDS)
+        running.up(kinds)
         yield running
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 
 import pytest
 
@@ -43,6 +44,7 @@ class Host:
         self.fails = set()
         self.state = _center_state.HEALTHY
         self.mounts = []
+        self.error, self.busy = 0, False
         monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(self.units))
         monkeypatch.setattr(_systemd, "call", self.call)
         monkeypatch.setattr(_systemd, "journal", lambda _unit: ["said so"])
@@ -52,7 +54,7 @@ class Host:
         monkeypatch.setattr(_center_files, "_PENDING", str(root / "pending"))
         monkeypatch.setattr(_center_files, "protect", lambda path: self.calls.append("protect"))
         monkeypatch.setattr(_storage._backend, "directory", lambda name: str(root / "secrets" / name))
-        monkeypatch.setattr(_center_effects._mountapi, "unmount", self.unmount)
+        monkeypatch.setattr(_center_effects._unmounter, "unmount", self.unmount)
         monkeypatch.setattr(_keeper_file, "install", lambda: self.calls.append("keeper"))
 
     def call(self, verb, unit=None, timeout=120, code="systemd_error", options=()):
@@ -64,9 +66,11 @@ class Host:
         self.calls.append("look")
         return _center_state.Seen(self.state, why="said so")
 
-    def unmount(self, path, lazy=False):
+    def unmount(self, path, deadline, lazy=False):
         self.calls.append("lazily" if lazy else "pop")
-        self.mounts.pop()
+        if not self.busy:
+            self.mounts.pop()
+        return self.error
 
     def view(self, text=None, mounted=False, **changes):
         """What is there: a unit of ours with a text, or none."""
@@ -122,8 +126,28 @@ def test_a_unit_that_mounts_it_as_before_is_written_and_nothing_is_left_to_be_mo
 
 def test_a_center_goes_with_its_unit_and_its_mount_point(host):
     host.apply("absent", host.view(_center_unit.render(host.center), mounted=True))
-    assert host.calls == ["stop", "disable", "daemon-reload"]
+    assert host.calls == ["look", "stop", "disable", "reset-failed", "daemon-reload"]
     assert host.text() is None and not host.mount_point.exists()
+
+
+def test_a_center_whose_storage_hangs_goes_before_systemd_would_wait_for_it(host):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))]
+    # The process that unmounts waits for the server, and the mount is gone.
+    host.state, host.error = _center_state.HUNG, errno.ETIMEDOUT
+    host.apply("absent", view)
+    assert host.calls == ["look", "lazily", "stop", "disable", "reset-failed", "daemon-reload"]
+
+
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.ETIMEDOUT, 0])
+def test_what_stays_mounted_is_a_failure(error, host):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))]
+    host.error, host.busy = error, True
+    with pytest.raises(ModelfleetError) as caught:
+        host.apply("absent", view)
+    assert caught.value.code == "center_mount_failed"
+    assert host.text() is not None
 
 
 def test_what_lay_in_the_mount_point_stays(host):

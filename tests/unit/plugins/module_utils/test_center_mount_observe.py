@@ -59,7 +59,7 @@ class Host:
         identity = self.directories.get(root)
         return [_opener.Found(identity, 0 if identity else self.error)]
 
-    def ask(self, name, path, verify, deadline):
+    def ask(self, name, path, verify, deadline, direct):
         return _probe.Answers((_probe.Check("stat", self.answer, 0.1),))
 
     def show(self, unit):

@@ -17,8 +17,8 @@ import pytest
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_state, _probe
 
 
-def ask(root, path, verify="", deadline=10):
-    return _probe.ask("depot", str(path), verify, deadline, str(root / "notes"))
+def ask(root, path, verify="", deadline=10, direct=False):
+    return _probe.ask("depot", str(path), verify, deadline, str(root / "notes"), direct)
 
 
 def operations(answers):
@@ -46,6 +46,21 @@ def test_what_must_be_there_is_looked_for(tmp_path, depot):
     answers = ask(tmp_path, depot, "acme/missing")
     assert operations(answers)[3:] == [("verify", errno.ENOENT), ("read", errno.ENOENT)]
     assert _center_state.judge(answers, lambda: True)[0] == "wrong content"
+
+
+def test_a_client_that_was_thrown_out_is_dead():
+    """ceph-fuse lives on, its root is not there, and everything below answers ESHUTDOWN for ever."""
+    names = ("stat", errno.ENOENT), ("list", errno.ENOENT), ("verify", errno.ESHUTDOWN), ("read", errno.ESHUTDOWN)
+    answers = _probe.Answers(tuple(_probe.Check(name, error, 0.1) for name, error in names))
+    assert _center_state.judge(answers, lambda: True)[0] == "dead"
+    assert _center_state.judge(answers._replace(checks=answers.checks[:2]), lambda: True)[0] == "error"
+
+
+def test_bytes_are_read_past_caches_where_that_is_asked_for(tmp_path, depot):
+    assert ask(tmp_path, depot, "acme/weights", direct=True).error in (0, errno.EINVAL)
+    # What is there to read is in memory only.
+    assert operations(ask(tmp_path, "/proc", "version"))[3:] == [("verify", 0), ("read", 0)]
+    assert operations(ask(tmp_path, "/proc", "version", direct=True))[3:] == [("verify", 0), ("read", errno.EINVAL)]
 
 
 def test_what_is_missing_is_an_error(tmp_path):

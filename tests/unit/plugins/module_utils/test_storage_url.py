@@ -230,8 +230,11 @@ COMMANDS = {
     ),
     "ceph-fuse": (
         "ceph://mon1,mon2/shelf",
-        {"client": "fuse"},
-        "ceph-fuse -f -m mon1,mon2 --id=admin --client_fs=shelf --client_mountpoint=/ -o ro,nosuid,nodev /mnt/depot",
+        {"client": "fuse", "verify_path": "x", "options": ("client-oc-size=1G",)},
+        (
+            "ceph-fuse -f -m mon1,mon2 --id=admin --client_fs=shelf --client_mountpoint=/ --client_mount_timeout=30"
+            " --client-oc-size=1G -o ro,nosuid,nodev /mnt/depot"
+        ),
     ),
     "juicefs": (
         "juicefs+mysql://svc@meta:3306/jfs?volume=depot-a&subdir=/pub",
@@ -268,6 +271,7 @@ def secrets(url, given, **changes):
 
 
 KEYS = {"access_key": "AKIA7", "secret_key": "hunter2"}
+FUSE = {"client": "fuse", "verify_path": "x"}
 FILES = {
     "keys of s3fs": ("s3://depot-a", KEYS, {"client": "s3fs", "verify_path": "x"}, "keys", "AKIA7:hunter2\n"),
     "configuration of rclone": (
@@ -298,7 +302,7 @@ FILES = {
     "keyring of ceph-fuse": (
         "ceph://reader@mon/shelf",
         {"cephx_key": "AQ=="},
-        {"client": "fuse"},
+        {"client": "fuse", "verify_path": "x"},
         "keyring",
         "[client.reader]\n\tkey = AQ==\n",
     ),
@@ -373,6 +377,9 @@ def test_secrets_that_are_of_no_use_are_refused(url, given_secrets, changes):
         ("s3://depot-a", {"verify_path": "x", "options": ("config=/tmp/x",)}, "options[0]"),
         ("s3://depot-a", {"verify_path": "x", "options": ("s3-secret-access-key=hunter2",)}, "options[0]"),
         ("juicefs+redis://meta/1", {"options": ("writeback",)}, "options[0]"),
+        ("ceph://mon/shelf", {"client": "fuse"}, "verify_path"),
+        ("ceph://mon/shelf", {**FUSE, "options": ("client_oc_size=1G", "log-file=/etc/x")}, "options[1]"),
+        ("ceph://mon/shelf", {**FUSE, "options": ("client-fs=other",)}, "options[0]"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(url, changes, option):
