@@ -56,6 +56,7 @@ EXAMPLES = r"""
 - name: Look at the fleet
   hosts: kvm_hosts
   gather_facts: false
+  become: true
   tasks:
     - name: Look at the models of VMs
       modelfleet.kvm.vm_model_mount_info:

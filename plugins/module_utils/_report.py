@@ -17,6 +17,7 @@ from ._errors import ModelfleetError
 from ._layers import MISSING, NOT_DUE, RIGHT, Layers
 from ._wanted import AGENT, SYSTEMD
 
+
 def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[dict[str, t.Any]]:
     """The C(mounts) of a result, in the order of the entries.
 

@@ -7,22 +7,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from browser import Browser, Page, command
-
 from ansible_collections.modelfleet.kvm.plugins.filter.fleet_report import fleet_report
+from browser.chromium import Browser, Page, command
 from checks.node import Debian13
 from modelfleet_lab import images
-
-Write = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +40,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
+def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write a report of what the hosts returned."""
     place = tmp_path_factory.mktemp("reports")
 

@@ -2,34 +2,41 @@
 
 const SEVERITIES = ["bad", "warn", "idle"];
 const SIGNS = { bad: "\u2717", warn: "!", idle: "\u2026" };
+const REPAIR = "Run modelfleet.kvm.mount again; it repairs what is not right.";
+// The heading of what has one remedy and several reasons.
+const MANY = { bad: "Failed", warn: "Not as recorded", idle: "Waiting" };
+const GROUPS = 8;
 const PLACES = 3;
 const PLACES_ON_PAPER = 30;
 const MORE_PLACES = 200;
 
 function grouped(found) {
   const groups = new Map();
-  const add = (severity, title, code, remedy, row, message) => {
-    const key = [severity, title, code, remedy].join("\n");
-    if (!groups.has(key)) groups.set(key, { severity, title, code, remedy, places: [] });
-    groups.get(key).places.push({ row, message });
+  const add = (severity, title, code, remedy, row, message = "") => {
+    // What the same remedy is for is one thing to do.
+    const key = [severity, code ? title : "", code, remedy].join("\n");
+    if (!groups.has(key)) groups.set(key, { severity, titles: new Set(), code, remedy, places: new Map() });
+    const group = groups.get(key);
+    group.titles.add(title);
+    if (!group.places.has(row)) group.places.set(row, []);
+    group.places.get(row).push({ title, message });
   };
   for (const row of [...found.silent, ...found.unread, ...found.mounts, ...found.centers]) {
     const failed = problem(row);
     if (failed) add("bad", failed.title, failed.code, failed.remedy, row, failed.message);
   }
+  const again = "Run modelfleet.kvm.model_center_mount again; it repairs what is not right.";
   for (const row of found.centers) {
-    if (row.state !== "healthy")
-      add("bad", `A model center is ${plain(row.state)}`, "", "Mount it again with modelfleet.kvm.model_center_mount.", row, row.why);
-    for (const drift of row.drift)
-      add("warn", plain(drift), "", "Run modelfleet.kvm.model_center_mount again; it repairs what is not right.", row, "");
+    if (row.state !== "healthy") add("bad", `The model center is ${plain(row.state)}`, "", again, row, row.why);
+    for (const drift of row.drift) add("warn", `The model center has drifted: ${plain(drift)}`, "", again, row);
     if (row.stale_users.length)
-      add("warn", "VMs hold something of an earlier mount", "", "Run modelfleet.kvm.mount again; it repairs what is not right.", row, row.stale_users.join(", "));
+      add("warn", "VMs hold something of an earlier mount", "", REPAIR, row, row.stale_users.join(", "));
   }
   for (const row of found.mounts)
-    for (const [what, why] of row.due) add(row.drift ? "warn" : "idle", why.replace(/\.$/, ""), "", what, row, "");
-  for (const row of found.strays)
-    add("warn", "A device of ours that no record is for", "", "Run modelfleet.kvm.vm_model_mount with purge; it takes them away.", row, row.tag);
-  const rank = (group) => SEVERITIES.indexOf(group.severity) * 1e9 - group.places.length;
+    for (const [what, why] of row.due) add(row.drift ? "warn" : "idle", why.replace(/\.$/, ""), "", what, row);
+  const purge = "Run modelfleet.kvm.vm_model_mount with purge; it takes them away.";
+  for (const row of found.strays) add("warn", "Devices that no record is for", "", purge, row, `tag ${row.tag}`);
+  const rank = (group) => SEVERITIES.indexOf(group.severity) * 1e9 - group.places.size;
   return [...groups.values()].sort((one, other) => rank(one) - rank(other));
 }
 
@@ -41,43 +48,52 @@ function showAttention(found, onPaper) {
     fill(byId("attention"), el("p", { class: "notice good" }, HOSTS.length ? right : "There are no hosts in this report."));
     return;
   }
-  fill(byId("attention"), el("ul", { class: "groups" }, ...groups.map((one) => group(one, onPaper ? PLACES_ON_PAPER : PLACES))));
+  const made = groups.map((one) => group(one, onPaper ? PLACES_ON_PAPER : PLACES));
+  const most = onPaper ? made.length : GROUPS;
+  fill(
+    byId("attention"),
+    el("ul", { class: "groups" }, ...made.slice(0, most)),
+    made.length > most
+      ? el("details", { class: "rest" }, el("summary", {}, `${number(made.length - most)} more`), el("ul", { class: "groups" }, ...made.slice(most)))
+      : null,
+  );
 }
 
-function group({ severity, title, code, remedy, places }, most) {
-  const few = places.slice(0, most);
-  const rest = places.slice(most);
+function group({ severity, titles, code, remedy, places }, most) {
+  const one = titles.size === 1;
+  const items = [...places].map(([row, found]) => placeItem(row, found.flatMap(({ title, message }) => [one ? "" : title, message])));
   return el(
     "li",
     { class: `group ${severity}` },
+    el("span", { class: "times" }, `${number(places.size)}\u00d7`),
     el(
       "h3",
       {},
       el("span", { class: `sign ${severity}`, "aria-hidden": "true" }, SIGNS[severity]),
-      ` ${title} `,
+      ` ${one ? [...titles][0] : MANY[severity]} `,
       code && el("code", {}, plain(code)),
-      el("span", { class: "times" }, `${number(places.length)}\u00d7`),
     ),
     remedy && el("p", { class: "remedy" }, remedy),
-    el("ul", { class: "places" }, ...few.map(placeItem)),
-    rest.length ? more(rest) : null,
+    el("ul", { class: "places" }, ...items.slice(0, most).map((make) => make())),
+    items.length > most ? more(items.slice(most)) : null,
   );
 }
 
-function more(places) {
-  const node = el("details", { class: "rest" }, el("summary", {}, `${number(places.length)} more`));
+function more(items) {
+  const node = el("details", { class: "rest" }, el("summary", {}, `${number(items.length)} more`));
   // Made when somebody looks.
   node.addEventListener("toggle", () => {
     if (node.childElementCount > 1) return;
-    const left = places.length - MORE_PLACES;
-    node.append(el("ul", { class: "places" }, ...places.slice(0, MORE_PLACES).map(placeItem)));
+    const left = items.length - MORE_PLACES;
+    node.append(el("ul", { class: "places" }, ...items.slice(0, MORE_PLACES).map((make) => make())));
     if (left > 0) node.append(el("p", { class: "quiet" }, `And ${number(left)} more: search and filter to see them.`));
   });
   return node;
 }
 
-function placeItem({ row, message }) {
+const placeItem = (row, said) => () => {
   const where = [row.host, row.vm ?? row.model_center, row.mount_path].filter((part) => part != null && part !== "");
   const shown = where.flatMap((part, index) => [index ? " \u203a " : "", data(part)]);
+  const message = said.filter(Boolean).join("; ");
   return el("li", {}, ...shown, message && el("span", { class: "message" }, data(message)));
-}
+};

@@ -16,7 +16,7 @@ function showCenters(found) {
     if (!names.has(row.model_center)) names.set(row.model_center, []);
     names.get(row.model_center).push(row);
   }
-  const head = ["Model center", "Hosts", "Healthy", "Free", "Size"];
+  const head = ["Name", "Hosts", "Healthy", "Free", "Size"];
   const lines = [...names].map(([name, rows]) => {
     const healthy = rows.filter((row) => row.state === "healthy").length;
     const known = rows.filter((row) => row.total_bytes != null);
@@ -26,7 +26,7 @@ function showCenters(found) {
       {},
       el("th", { scope: "row" }, data(name)),
       el("td", {}, number(rows.length)),
-      el("td", { class: healthy === rows.length ? "good" : "bad" }, healthy === rows.length ? "all" : number(healthy)),
+      el("td", { class: healthy === rows.length ? "good" : "bad" }, healthy === rows.length ? "all" : `${number(healthy)} of ${number(rows.length)}`),
       el("td", {}, size(least.available_bytes)),
       el("td", {}, size(least.total_bytes)),
     );

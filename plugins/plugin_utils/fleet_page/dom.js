@@ -48,11 +48,12 @@ const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s
 class Parts {
   static open = new Set();
 
-  constructor(place, items, make, size, most) {
+  constructor(place, items, make, size, most, last = place) {
     Object.assign(this, { place, items, make, size, most, shown: 0 });
     this.end = el("button", { type: "button", class: "next", onclick: () => this.next() });
-    this.place.after(this.end);
+    last.after(this.end);
     this.watch = new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && this.next(), {
+      root: last.closest(".wide"),
       rootMargin: "800px",
     });
     this.watch.observe(this.end);

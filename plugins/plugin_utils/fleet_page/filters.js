@@ -27,6 +27,7 @@ function offerFilters() {
   const accounts = each(MOUNTS.filter((row) => row.account_uuid), (row) => row.account_uuid);
   if (accounts.length && MOUNTS.some((row) => !row.account_uuid)) accounts.unshift([NO_ACCOUNT, "no account"]);
   options(byId("f-account"), "all accounts", accounts);
+  byId("f-account").parentElement.hidden = !accounts.length;
   for (const name of Object.keys(WANTED)) {
     const control = byId(`f-${name}`);
     control.addEventListener("input", () => want({ [name]: name === "drift" ? (control.checked ? "1" : "") : control.value }));
@@ -91,7 +92,7 @@ function showFilters(found) {
 // "with an error" only.
 function find() {
   const words = WANTED.q.toLowerCase().split(/\s+/).filter(Boolean);
-  const meant = (row) => (!WANTED.host || row.host === WANTED.host) && words.every((word) => row.text.includes(word));
+  const meant = (row) => (!WANTED.host || row.host === WANTED.host) && words.every((word) => row.has(word));
   const ofMount = (row) =>
     (!WANTED.model || row.model_uuid === WANTED.model) &&
     (!WANTED.account || (row.account_uuid || NO_ACCOUNT) === WANTED.account) &&

@@ -48,7 +48,7 @@ function matrix(hosts, columns, cells) {
     el("thead", {}, el("tr", {}, corner, ...heads)), body);
   table.addEventListener("keydown", (event) => walk(event, table));
   const node = el("div", { class: "wide matrix-box", role: "region", "aria-label": "Hosts and models", tabindex: "0" }, table);
-  node.start = () => new Parts(body, hosts, row, ROWS, ROWS_ON_PAPER);
+  node.start = () => new Parts(body, hosts, row, ROWS, ROWS_ON_PAPER, table);
   return node;
 }
 

@@ -71,7 +71,8 @@ function mountItem(mount) {
     { class: mount.drift || failed ? "mount-box off" : "mount-box" },
     node,
     failed && failure(failed),
-    ...mount.due.map(([what, why]) => el("p", { class: `line ${mount.drift ? "warn" : "idle"}` }, `${why} `, el("b", {}, what))),
+    ...[...groupBy(mount.due, ([what]) => what)].map(([what, due]) =>
+      el("p", { class: `line ${mount.drift ? "warn" : "idle"}` }, `${due.map(([_what, why]) => why).join(" ")} `, el("b", {}, what))),
   );
 }
 

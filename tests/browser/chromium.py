@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-SECONDS = 60.0
+SECONDS = 20.0
 
 # The debugging pipe is expected at two numbers that no container passes on.
 _ON_PIPE = 'exec "$@" 3<&0 4>&1 0</dev/null 1>&2'
@@ -151,7 +151,7 @@ class Page:
         deadline = time.monotonic() + SECONDS
         while not self.run(expression):
             if time.monotonic() > deadline:
-                raise BrowserError(f"not so within {SECONDS:.0f} s: {expression}")
+                raise BrowserError(f"not so within {SECONDS:.0f} s: {expression}; {self.mishaps()}")
             time.sleep(0.01)
 
     def texts(self, selector: str) -> list[str]:
