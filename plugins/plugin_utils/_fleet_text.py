@@ -93,7 +93,7 @@ def _harmless(cell: t.Any) -> str:
 
 # What people look for comes first.
 _COLUMNS = """
-kind host vm model model_version model_center mount_path state vm_state status drift source persistent live guest due why
-error_code title message remedy owner account_uuid transport tag alias model_path source_path vm_uuid model_uuid uuid
-create_date last_op_date total_bytes available_bytes stale_users
+kind host vm model model_version model_center mount_path state vm_state status drift source persistent live guest
+due why error_code title message remedy owner account_uuid transport tag alias model_path source_path
+vm_uuid model_uuid uuid create_date last_op_date total_bytes available_bytes stale_users
 """.split()

@@ -175,8 +175,8 @@ def test_details_and_matrix_by_keyboard(page: Page, varied: Path) -> None:
 def test_everything_that_can_be_pressed_is_reached_with_tab_or_arrows_and_has_a_name(page: Page, varied: Path) -> None:
     page.open(varied)
     nameless = page.run(
-        "[...document.querySelectorAll('button, input, select, summary')].filter((node) => !node.innerText.trim()"
-        " && !node.labels?.length && !node.getAttribute('aria-label') && node.checkVisibility()).map((node) => node.outerHTML)"
+        "[...document.querySelectorAll('button, input, select, summary')].filter((node) => node.checkVisibility()"
+        " && !node.innerText.trim() && !node.labels?.length && !node.ariaLabel).map((node) => node.outerHTML)"
     )
     assert nameless == []
     away = page.run(

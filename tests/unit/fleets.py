@@ -119,7 +119,7 @@ def stray(vm: str, tag: str = "left-over") -> dict[str, t.Any]:
 def center(name: str = "vault", state: str = "healthy", **changes: t.Any) -> dict[str, t.Any]:
     """One of the model centers of a result."""
     capacity = {"total_bytes": 40_000_000_000_000, "available_bytes": 11_500_000_000_000}
-    row = {
+    row: dict[str, t.Any] = {
         "center": {"name": name, "storage_url": "file:///data/vault"},
         "state": state,
         "why": "" if state == "healthy" else "no answer within 10 seconds",
