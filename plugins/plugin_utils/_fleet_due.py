@@ -30,15 +30,15 @@ def due(mount: t.Mapping[str, t.Any]) -> tuple[Due, ...]:
 
 def _due(mount: t.Mapping[str, t.Any]) -> t.Iterator[Due]:
     record, layers = mount["record"], mount["layers"]
-    code = mount["error"]["error_code"] if mount["error"] else ""
-    if code in _errors.HEALED_BY_RESTART:
-        yield Due("Stop the VM and start it again.", f"{_errors.CATALOGUE[code].title}.")
+    failed = mount["error"]
+    if failed and failed["error_code"] in _errors.HEALED_BY_RESTART:
+        yield Due("Stop the VM and start it again.", f"{_errors.CATALOGUE[failed['error_code']].title}.")
     if record["intent"] == _records.MOUNTING:
         yield Due("Run modelfleet.kvm.mount again; it finishes the mount.", "The run that mounted it was cut short.")
     elif record["intent"] == _records.UNMOUNTING:
         yield Due("Unmount it again; that finishes it.", "The run that unmounted it was cut short.")
     # What could not be looked at has a remedy of its own.
-    elif mount["drift"] and not code:
+    elif mount["drift"] and not failed:
         yield from _drift(layers, mount["leaving"])
     if record.get("revoke"):
         why = "The host may still serve what was taken away from it, and revoke=strict was asked for."

@@ -20,6 +20,7 @@ Write = Callable[..., Path]
 # The ratio that makes a text readable for people who do not see well (WCAG 2, level AA).
 CONTRAST = 4.5
 OPENS_WITHIN = 2000
+SEARCHES_WITHIN = 1500
 NODES = 15000
 
 # What lies behind an element is the first colour among those around it.
@@ -72,7 +73,7 @@ def test_everything_is_shown(page: Page, varied: Path) -> None:
         "5 hosts 2 not seen",
         "10 VMs with models",
         "6 models in use",
-        "13 mounts 8 as they should be",
+        "13 mounts 8 in order",
         "6 drift not as recorded",
         "6 due wait for somebody",
         "6 errors see below",
@@ -257,7 +258,9 @@ def test_a_large_fleet_is_searched_and_scrolled(page: Page, large: Path) -> None
         "(() => { const start = performance.now(); want({ q: 'vm-499-19' }); return performance.now() - start; })()"
     )
     assert page.texts(".vm h3") == ["vm-499-19"]
-    assert took < 1000
+    # The first search, which collects the texts of all rows.
+    print(f"searched in {took:.0f} ms")
+    assert took < SEARCHES_WITHIN
     page.choose("f-q", "")
     page.run("document.getElementById('f-drift').click()")
     assert page.texts("#found") == ["200 of 30,000 mounts, in 200 VMs"]
@@ -306,17 +309,17 @@ def test_it_can_be_read(page: Page, varied: Path, scheme: str) -> None:
 
 def test_it_is_printed_in_full_and_on_white(page: Page, write: Write) -> None:
     page.look(1280, 900, "dark")
-    page.open(write("printed", fleets.large(30, 10)))
-    assert page.count(".vm") < 300
+    page.open(write("printed", fleets.large(12, 10)))
+    assert page.count(".vm") < 120
     page.run(
         "addEventListener('beforeprint', () => { window.printed = ["
         " document.querySelectorAll('.vm').length, document.querySelectorAll('.matrix tbody tr').length]; })"
     )
     paper = page.paper()
-    assert page.run("window.printed") == [300, 30]
-    assert paper.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", paper)) > 10
+    assert page.run("window.printed") == [120, 12]
+    assert paper.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", paper)) > 5
     # What is on the screen is as it was.
-    assert page.count(".vm") < 300
+    assert page.count(".vm") < 120
     page.look(1280, 900, "dark", media="print")
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.run("document.getElementById('f-q').checkVisibility()")

@@ -6,13 +6,17 @@ const LONG = 8;
 
 // Rows look into the columns of their table, which costs nothing for those that are not looked at.
 function rows(table) {
-  const searched = (row, wanted) =>
-    Object.keys(table)
-      .filter(wanted)
-      .flatMap((name) => (name === "due" || name === "problem" ? (row[name] || []).flat() : [row[name]]))
-      .filter((value) => typeof value === "string" && value)
-      .join("\n")
-      .toLowerCase();
+  const searched = (row, wanted) => {
+    let text = "";
+    for (const name of wanted) {
+      const value = row[name];
+      if (typeof value === "string") text += `${value}\n`;
+      else if (Array.isArray(value)) text += `${value.flat().join("\n")}\n`;
+    }
+    return text.toLowerCase();
+  };
+  const ids = Object.keys(table).filter((name) => IDS.has(name));
+  const names = Object.keys(table).filter((name) => !IDS.has(name));
 
   class Row {
     #text;
@@ -24,10 +28,10 @@ function rows(table) {
 
     // Whether it has a word, which is in lower case; in its UUIDs only if the word is long.
     has(word) {
-      this.#text ??= searched(this, (name) => !IDS.has(name));
+      this.#text ??= searched(this, names);
       if (this.#text.includes(word)) return true;
       if (word.length < LONG) return false;
-      this.#ids ??= searched(this, (name) => IDS.has(name));
+      this.#ids ??= searched(this, ids);
       return this.#ids.includes(word);
     }
   }

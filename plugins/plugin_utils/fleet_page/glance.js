@@ -19,7 +19,7 @@ function showGlance() {
     tile(all.hosts, all.hosts === 1 ? "host" : "hosts", silent ? `${number(silent)} not seen` : "all answered", silent ? "bad" : ""),
     tile(all.vms, all.vms === 1 ? "VM" : "VMs", "with models", ""),
     tile(all.models, all.models === 1 ? "model" : "models", "in use", ""),
-    tile(all.mounts, all.mounts === 1 ? "mount" : "mounts", `${number(right)} as they should be`, ""),
+    tile(all.mounts, all.mounts === 1 ? "mount" : "mounts", `${number(right)} in order`, ""),
     tile(all.drift, "drift", all.drift ? "not as recorded" : "none", all.drift ? "warn" : "good", { drift: "1" }),
     tile(all.due, "due", all.due ? "wait for somebody" : "nothing", all.due ? "warn" : "good", { state: "due" }),
     tile(all.errors, all.errors === 1 ? "error" : "errors", all.errors ? "see below" : "none", all.errors ? "bad" : "good", { state: "error" }),
