@@ -23,15 +23,26 @@ import typing as t
 from . import _fleet
 
 _FILES = pathlib.Path(__file__).parent / "fleet_page"
-# One script, since each is a part of the same.
-_SCRIPTS = ("dom", "fleet", "filters", "glance", "attention", "centers", "matrix", "vms", "main")
+_STYLES = ("page.css", "print.css")
+# Parts of one script, each of which may use those before it.
+_SCRIPTS = (
+    "dom.js",
+    "fleet.js",
+    "filters.js",
+    "glance.js",
+    "attention.js",
+    "centers.js",
+    "matrix.js",
+    "vms.js",
+    "main.js",
+)
 _PLACE = re.compile(r"\{\{ (\w+) \}\}")
 
 
 def to_html(fleet: _fleet.Fleet) -> str:
     """The page."""
-    style = _read("page.css")
-    script = '"use strict";\n' + "".join(_read(f"{name}.js") for name in _SCRIPTS)
+    style = "".join(map(_read, _STYLES))
+    script = '"use strict";\n' + "".join(map(_read, _SCRIPTS))
     parts = {
         "policy": _policy(style, script),
         "title": _escaped(fleet.title),

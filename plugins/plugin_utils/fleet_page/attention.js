@@ -44,8 +44,13 @@ function showAttention(found, onPaper) {
   const groups = grouped(found);
   byId("attention-heading").textContent = groups.length ? "What needs somebody" : "Nothing needs anybody";
   if (!groups.length) {
-    const right = isFiltered() ? "Nothing of what is looked for needs anybody." : "Every layer of every mount is as its record wants it.";
-    fill(byId("attention"), el("p", { class: "notice good" }, HOSTS.length ? right : "There are no hosts in this report."));
+    const right = isFiltered()
+      ? "Nothing of what is looked for needs anybody."
+      : "Every layer of every mount is as its record wants it.";
+    fill(
+      byId("attention"),
+      el("p", { class: "notice good" }, HOSTS.length ? right : "There are no hosts in this report."),
+    );
     return;
   }
   const made = groups.map((one) => group(one, onPaper ? PLACES_ON_PAPER : PLACES));
@@ -54,14 +59,24 @@ function showAttention(found, onPaper) {
     byId("attention"),
     el("ul", { class: "groups" }, ...made.slice(0, most)),
     made.length > most
-      ? el("details", { class: "rest" }, el("summary", {}, `${number(made.length - most)} more`), el("ul", { class: "groups" }, ...made.slice(most)))
+      ? el(
+          "details",
+          { class: "rest" },
+          el("summary", {}, `${number(made.length - most)} more`),
+          el("ul", { class: "groups" }, ...made.slice(most)),
+        )
       : null,
   );
 }
 
 function group({ severity, titles, code, remedy, places }, most) {
   const one = titles.size === 1;
-  const items = [...places].map(([row, found]) => placeItem(row, found.flatMap(({ title, message }) => [one ? "" : title, message])));
+  const items = [...places].map(([row, found]) =>
+    placeItem(
+      row,
+      found.flatMap(({ title, message }) => [one ? "" : title, message]),
+    ),
+  );
   return el(
     "li",
     { class: `group ${severity}` },

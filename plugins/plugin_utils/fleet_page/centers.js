@@ -20,18 +20,31 @@ function showCenters(found) {
   const lines = [...names].map(([name, rows]) => {
     const healthy = rows.filter((row) => row.state === "healthy").length;
     const known = rows.filter((row) => row.total_bytes != null);
-    const least = known.reduce((one, other) => (other.available_bytes < one.available_bytes ? other : one), known[0] || {});
+    const least = known.reduce(
+      (one, other) => (other.available_bytes < one.available_bytes ? other : one),
+      known[0] || {},
+    );
     return el(
       "tr",
       {},
       el("th", { scope: "row" }, data(name)),
       el("td", {}, number(rows.length)),
-      el("td", { class: healthy === rows.length ? "good" : "bad" }, healthy === rows.length ? "all" : `${number(healthy)} of ${number(rows.length)}`),
+      el(
+        "td",
+        { class: healthy === rows.length ? "good" : "bad" },
+        healthy === rows.length ? "all" : `${number(healthy)} of ${number(rows.length)}`,
+      ),
       el("td", {}, size(least.available_bytes)),
       el("td", {}, size(least.total_bytes)),
     );
   });
   const columns = head.map((label) => el("th", { scope: "col" }, label));
-  fill(byId("centers"), el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Model centers" },
-    el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ...columns)), el("tbody", {}, ...lines))));
+  fill(
+    byId("centers"),
+    el(
+      "div",
+      { class: "wide", tabindex: "0", role: "region", "aria-label": "Model centers" },
+      el("table", { class: "plain" }, el("thead", {}, el("tr", {}, ...columns)), el("tbody", {}, ...lines)),
+    ),
+  );
 }

@@ -16,10 +16,9 @@ function fill(node, ...children) {
   node.replaceChildren(...children.filter((child) => child != null));
 }
 
-// What would not be seen, or would change how its surroundings are seen: control characters, line ends, marks without
-// width, changes of direction, halves of characters.
-const UNSEEN =
-  /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|[\u{e0000}-\u{e0fff}]/gu;
+// What would not be seen, or would change how its surroundings are seen: control characters, line ends, blanks that are
+// no blank, marks without width, changes of direction, halves of characters.
+const UNSEEN = /(?! )[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/gu;
 
 const spelled = (character) => "\\u" + character.codePointAt(0).toString(16).padStart(4, "0");
 

@@ -17,20 +17,33 @@ const each = (rows, value, label = value) => {
 };
 
 function offerFilters() {
-  options(byId("f-host"), "all hosts", each(HOSTS, (row) => row.host));
-  options(byId("f-model"), "all models", each(MOUNTS, (row) => row.model_uuid, modelName));
+  options(
+    byId("f-host"),
+    "all hosts",
+    each(HOSTS, (row) => row.host),
+  );
+  options(
+    byId("f-model"),
+    "all models",
+    each(MOUNTS, (row) => row.model_uuid, modelName),
+  );
   options(byId("f-state"), "all states", [
     ...each(MOUNTS, (row) => row.status),
     ["error", "with an error"],
     ["due", "with something due"],
   ]);
-  const accounts = each(MOUNTS.filter((row) => row.account_uuid), (row) => row.account_uuid);
+  const accounts = each(
+    MOUNTS.filter((row) => row.account_uuid),
+    (row) => row.account_uuid,
+  );
   if (accounts.length && MOUNTS.some((row) => !row.account_uuid)) accounts.unshift([NO_ACCOUNT, "no account"]);
   options(byId("f-account"), "all accounts", accounts);
   byId("f-account").parentElement.hidden = !accounts.length;
   for (const name of Object.keys(WANTED)) {
     const control = byId(`f-${name}`);
-    control.addEventListener("input", () => want({ [name]: name === "drift" ? (control.checked ? "1" : "") : control.value }));
+    control.addEventListener("input", () =>
+      want({ [name]: name === "drift" ? (control.checked ? "1" : "") : control.value }),
+    );
   }
   byId("f-clear").addEventListener("click", () => want(null));
   byId("f-toggle").addEventListener("click", (event) => {

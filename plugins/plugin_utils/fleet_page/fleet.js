@@ -39,7 +39,13 @@ function rows(table) {
   for (const [name, column] of Object.entries(table)) {
     const coded = !Array.isArray(column);
     count = coded ? column.at.length : column.length;
-    const get = coded ? function () { return column.of[column.at[this.at]]; } : function () { return column[this.at]; };
+    const get = coded
+      ? function () {
+          return column.of[column.at[this.at]];
+        }
+      : function () {
+          return column[this.at];
+        };
     Object.defineProperty(Row.prototype, name, { get });
   }
   return Array.from({ length: count }, (_nothing, at) => new Row(at));

@@ -16,13 +16,24 @@ function showGlance() {
   const right = MOUNTS.filter((row) => !row.drift).length;
   fill(
     byId("tiles"),
-    tile(all.hosts, all.hosts === 1 ? "host" : "hosts", silent ? `${number(silent)} not seen` : "all answered", silent ? "bad" : ""),
+    tile(
+      all.hosts,
+      all.hosts === 1 ? "host" : "hosts",
+      silent ? `${number(silent)} not seen` : "all answered",
+      silent ? "bad" : "",
+    ),
     tile(all.vms, all.vms === 1 ? "VM" : "VMs", "with models", ""),
     tile(all.models, all.models === 1 ? "model" : "models", "in use", ""),
     tile(all.mounts, all.mounts === 1 ? "mount" : "mounts", `${number(right)} in order`, ""),
     tile(all.drift, "drift", all.drift ? "not as recorded" : "none", all.drift ? "warn" : "good", { drift: "1" }),
     tile(all.due, "due", all.due ? "wait for somebody" : "nothing", all.due ? "warn" : "good", { state: "due" }),
-    tile(all.errors, all.errors === 1 ? "error" : "errors", all.errors ? "see below" : "none", all.errors ? "bad" : "good", { state: "error" }),
+    tile(
+      all.errors,
+      all.errors === 1 ? "error" : "errors",
+      all.errors ? "see below" : "none",
+      all.errors ? "bad" : "good",
+      { state: "error" },
+    ),
   );
   const counts = new Map();
   for (const row of MOUNTS) counts.set(row.status, (counts.get(row.status) || 0) + 1);
@@ -36,7 +47,16 @@ function showGlance() {
     part.style.flexGrow = count;
     bar.append(part);
     legend.append(
-      el("li", {}, el("button", { type: "button", class: `key ${kind}`, onclick: () => only({ state: status }) }, data(status), ` ${number(count)}`)),
+      el(
+        "li",
+        {},
+        el(
+          "button",
+          { type: "button", class: `key ${kind}`, onclick: () => only({ state: status }) },
+          data(status),
+          ` ${number(count)}`,
+        ),
+      ),
     );
   }
   if (MOUNTS.length) fill(byId("statuses"), bar, legend);

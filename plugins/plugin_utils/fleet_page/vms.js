@@ -9,7 +9,13 @@ function showVms(found) {
   byId("vms-heading").textContent = `VMs and their mounts (${number(found.vms.length)})`;
   const place = el("div", { class: "vm-list" });
   fill(byId("vms"), place, found.vms.length ? null : el("p", { class: "quiet" }, "None."));
-  new Parts(place, found.vms, (row) => vm(row, mounts.get(placeOf(row)) || [], strays.get(placeOf(row)) || []), VMS_AT_ONCE, VMS_ON_PAPER);
+  new Parts(
+    place,
+    found.vms,
+    (row) => vm(row, mounts.get(placeOf(row)) || [], strays.get(placeOf(row)) || []),
+    VMS_AT_ONCE,
+    VMS_ON_PAPER,
+  );
 }
 
 function groupBy(rows, key) {
@@ -24,7 +30,8 @@ function groupBy(rows, key) {
 function showLegend() {
   const layers = LAYERS.flatMap(([_name, label, meaning]) => [el("b", {}, label), ` ${meaning}. `]);
   const words = Object.entries(WORDS).map(([word, [sign, kind]]) =>
-    el("span", { class: "key-word" }, el("span", { class: `sign ${kind}`, "aria-hidden": "true" }, sign), ` ${word}`));
+    el("span", { class: "key-word" }, el("span", { class: `sign ${kind}`, "aria-hidden": "true" }, sign), ` ${word}`),
+  );
   fill(byId("legend"), ...layers, ...words);
 }
 
@@ -39,14 +46,23 @@ function vm(row, mounts, strays) {
       {},
       el("h3", {}, data(row.vm)),
       el("span", { class: "quiet" }, "on ", data(row.host)),
-      row.vm_state && el("span", { class: `badge ${row.vm_state === "running" ? "good" : "idle"}` }, data(row.vm_state)),
+      row.vm_state &&
+        el("span", { class: `badge ${row.vm_state === "running" ? "good" : "idle"}` }, data(row.vm_state)),
       drift ? el("span", { class: "badge warn" }, `${number(drift)} drifted`) : null,
       failed ? el("span", { class: "badge bad" }, "cannot be read") : null,
     ),
     failed && failure(failed),
     ...mounts.map(mountItem),
     ...strays.map((stray) =>
-      el("p", { class: "line warn" }, "A device that no record is for, tag ", data(stray.tag), ", of ", data(stray.source_path))),
+      el(
+        "p",
+        { class: "line warn" },
+        "A device that no record is for, tag ",
+        data(stray.tag),
+        ", of ",
+        data(stray.source_path),
+      ),
+    ),
   );
 }
 
@@ -58,7 +74,13 @@ function mountItem(mount) {
     el(
       "summary",
       {},
-      el("span", { class: "what" }, el("b", {}, data(modelName(mount))), " ", el("span", { class: "path" }, data(mount.mount_path))),
+      el(
+        "span",
+        { class: "what" },
+        el("b", {}, data(modelName(mount))),
+        " ",
+        el("span", { class: "path" }, data(mount.mount_path)),
+      ),
       el("span", { class: `status ${STATUSES[mount.status] || "idle"}` }, data(mount.status)),
       el("span", { class: "layers" }, ...LAYERS.map(([name, label]) => layer(label, mount[name]))),
     ),
@@ -72,17 +94,37 @@ function mountItem(mount) {
     node,
     failed && failure(failed),
     ...[...groupBy(mount.due, ([what]) => what)].map(([what, due]) =>
-      el("p", { class: `line ${mount.drift ? "warn" : "idle"}` }, `${due.map(([_what, why]) => why).join(" ")} `, el("b", {}, what))),
+      el(
+        "p",
+        { class: `line ${mount.drift ? "warn" : "idle"}` },
+        `${due.map(([_what, why]) => why).join(" ")} `,
+        el("b", {}, what),
+      ),
+    ),
   );
 }
 
 function layer(label, word) {
   const [sign, kind] = WORDS[word] || ["?", "warn"];
-  return el("span", { class: `layer ${kind}` }, el("i", {}, label), el("span", { "aria-hidden": "true" }, sign), data(word, { class: "word" }));
+  return el(
+    "span",
+    { class: `layer ${kind}` },
+    el("i", {}, label),
+    " ",
+    el("span", { class: "word" }, el("span", { "aria-hidden": "true" }, `${sign} `), data(word)),
+  );
 }
 
 function failure({ code, message, remedy }) {
-  return el("p", { class: "line bad" }, code && el("code", {}, plain(code)), " ", data(message), " ", el("b", {}, remedy));
+  return el(
+    "p",
+    { class: "line bad" },
+    code && el("code", {}, plain(code)),
+    " ",
+    data(message),
+    " ",
+    el("b", {}, remedy),
+  );
 }
 
 function detailsOf(mount) {
