@@ -30,10 +30,10 @@ class Parsed(html.parser.HTMLParser):
         self.inside, self.tags, self.texts, self.attributes = "", [], {}, []
         self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         self.inside = tag
         self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attributes]
+        self.attributes += [(tag, name, value) for name, value in attrs]
 
     def handle_endtag(self, tag):
         self.inside = ""
