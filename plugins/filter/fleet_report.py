@@ -92,7 +92,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet, _fleet_page, _fleet_text
+from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet_page, _fleet_read, _fleet_text
 
 _FORMATS = {"html": _fleet_page.to_html, "json": _fleet_text.to_json, "csv": _fleet_text.to_csv}
 
@@ -106,7 +106,7 @@ def fleet_report(
         if not isinstance(value, t.Mapping):
             raise AnsibleFilterError(f"fleet_report: {option} must be a dictionary with the names of hosts as keys")
     made = made or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return _FORMATS[format](_fleet.fleet(mounts, model_centers or {}, str(title), str(made)))
+    return _FORMATS[format](_fleet_read.fleet(mounts, model_centers or {}, str(title), str(made)))
 
 
 class FilterModule:

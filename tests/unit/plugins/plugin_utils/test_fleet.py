@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _info
-from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet
+from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet, _fleet_read
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit import fleets
 
@@ -17,7 +17,7 @@ FOUND, LOOKED = fleets.varied()
 
 
 def fleet(found, looked=None):
-    return _fleet.fleet(found, looked or {}, "Fleet", "now")
+    return _fleet_read.fleet(found, looked or {}, "Fleet", "now")
 
 
 VARIED = fleet(FOUND, LOOKED)
@@ -131,3 +131,10 @@ def test_hosts_stand_as_people_count():
     names = ["kvm10", "kvm2", "kvm", "a", "kvm2b", "10", "9"]
     made = fleet({name: fleets.result() for name in names})
     assert [host.host for host in made.hosts] == ["9", "10", "a", "kvm", "kvm2", "kvm2b", "kvm10"]
+
+
+def test_a_center_that_is_healthy_and_could_not_be_looked_at_in_full():
+    center = fleets.center(error=fleets.error("libvirt_unavailable", "x"), stale_users=None)
+    made = fleet({"one": fleets.result()}, {"one": fleets.centers(center)})
+    assert made.centers[0].problem.error_code == "libvirt_unavailable"
+    assert made.summary()["errors"] == 1

@@ -14,12 +14,12 @@ import re
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet, _fleet_page
+from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet_page, _fleet_read
 from ansible_collections.modelfleet.kvm.tests.unit import fleets
 
 TITLE = "<b>{{ data }}</b></title>\ud83d"
-VARIED = _fleet.fleet(*fleets.varied(), "Fleet", "now")
-HOSTILE = _fleet.fleet(fleets.hostile(), {}, TITLE, TITLE)
+VARIED = _fleet_read.fleet(*fleets.varied(), "Fleet", "now")
+HOSTILE = _fleet_read.fleet(fleets.hostile(), {}, TITLE, TITLE)
 
 
 class Parsed(html.parser.HTMLParser):
@@ -62,7 +62,7 @@ def test_the_page_has_the_data_and_nothing_of_it_elsewhere():
     assert decoded(data(hostile)["tables"]["mounts"]["vm"]) == [mount.vm for mount in HOSTILE.mounts]
 
 
-@pytest.mark.parametrize("fleet", [VARIED, HOSTILE, _fleet.fleet({}, {}, "", "")])
+@pytest.mark.parametrize("fleet", [VARIED, HOSTILE, _fleet_read.fleet({}, {}, "", "")])
 def test_columns_have_all_of_every_row(fleet):
     for name, rows in fleet.tables().items():
         columns = data(parsed(fleet))["tables"][name]
@@ -86,13 +86,13 @@ def test_the_policy_lets_our_script_and_style_through_and_nothing_else():
 
 
 def test_the_page_asks_for_nothing_and_makes_no_html_of_texts():
-    text = _fleet_page.to_html(_fleet.fleet({}, {}, "", ""))
+    text = _fleet_page.to_html(_fleet_read.fleet({}, {}, "", ""))
     assert re.findall(r"https?:|@import|url\(|\bsrc=", text) == []
     assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text) == []
     assert re.findall(r"<\w[^>]* (?:on\w+|style)=", text) == []
 
 
 def test_a_large_fleet_is_a_small_file():
-    fleet = _fleet.fleet(fleets.large(50, 20), {}, "", "")
+    fleet = _fleet_read.fleet(fleets.large(50, 20), {}, "", "")
     assert len(fleet.mounts) == 3000
     assert len(_fleet_page.to_html(fleet)) < 300 * 3000

@@ -12,11 +12,11 @@ import json
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet, _fleet_text
+from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _fleet_read, _fleet_text
 from ansible_collections.modelfleet.kvm.tests.unit import fleets
 
-VARIED = _fleet.fleet(*fleets.varied(), "Fleet", "now")
-HOSTILE = _fleet.fleet(fleets.hostile(), {}, "Fleet", "now")
+VARIED = _fleet_read.fleet(*fleets.varied(), "Fleet", "now")
+HOSTILE = _fleet_read.fleet(fleets.hostile(), {}, "Fleet", "now")
 
 
 def as_json(fleet):
@@ -67,12 +67,12 @@ def test_csv_has_what_json_has():
 
 
 def test_csv_of_nothing_has_its_columns():
-    assert _fleet_text.to_csv(_fleet.fleet({}, {}, "", "")).startswith("kind,host,vm,model,")
+    assert _fleet_text.to_csv(_fleet_read.fleet({}, {}, "", "")).startswith("kind,host,vm,model,")
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠x"])
 def test_no_cell_is_a_formula(name):
-    made = _fleet.fleet({name: fleets.result(fleets.mount(name, name, name, owner=name))}, {}, "", "")
+    made = _fleet_read.fleet({name: fleets.result(fleets.mount(name, name, name, owner=name))}, {}, "", "")
     cells = [cell for row in as_csv(made) for cell in row.values()]
     assert f"'{name}" in cells
     assert not [cell for cell in cells if cell.startswith(_fleet_text._FORMULA)]
