@@ -122,6 +122,8 @@ class Page:
         self._session = session
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        # How long the page worked, whatever else the machine had to do.
+        self.call("Performance.enable", timeDomain="threadTicks")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol for this page."""
@@ -196,6 +198,11 @@ class Page:
     def paper(self) -> bytes:
         """Return what is printed as a PDF."""
         return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
+
+    def worked(self) -> float:
+        """Return for how many milliseconds of processor time the page has worked until now."""
+        metrics = {metric["name"]: metric["value"] for metric in self.call("Performance.getMetrics")["metrics"]}
+        return float(metrics["TaskDuration"]) * 1000
 
     def mishaps(self) -> list[str]:
         """Return what went wrong, and everything that the page asked of anybody, since it was opened."""

@@ -19,8 +19,9 @@ Write = Callable[..., Path]
 
 # The ratio that makes a text readable for people who do not see well (WCAG 2, level AA).
 CONTRAST = 4.5
-OPENS_WITHIN = 2000
-SEARCHES_WITHIN = 1500
+# Milliseconds of work, so that it is seen within two seconds also on a slower machine.
+OPENS_WITHIN = 1500
+SEARCHES_WITHIN = 1000
 NODES = 15000
 
 # What lies behind an element is the first colour among those around it.
@@ -236,14 +237,13 @@ def test_the_policy_holds(page: Page, varied: Path) -> None:
 
 
 def test_a_large_fleet_opens_at_once(page: Page, large: Path) -> None:
-    painted = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now()))))"
-    times = []
-    # Other programs of the machine may be in the way, though not each time.
-    for _attempt in range(3):
-        page.open(large)
-        times.append(page.run(painted))
-    print(f"opened in {min(times):.0f} ms, {large.stat().st_size / 1e6:.1f} MB")
-    assert min(times) < OPENS_WITHIN, times
+    before = page.worked()
+    page.open(large)
+    seen = page.run("new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))")
+    worked = page.worked() - before
+    # What is seen on the clock depends on what else the machine does.
+    print(f"opened with {worked:.0f} ms of work, seen after {seen:.0f} ms, {large.stat().st_size / 1e6:.1f} MB")
+    assert 50 < worked < OPENS_WITHIN
     assert page.texts(".tile")[1].split()[0] == "10,000"
     assert page.run("document.querySelectorAll('*').length") < NODES
     assert page.mishaps() == []
@@ -254,13 +254,13 @@ def test_a_large_fleet_is_searched_and_scrolled(page: Page, large: Path) -> None
     before = page.count(".vm")
     page.run("document.querySelector('.vm-list + .next').scrollIntoView()")
     page.wait(f"document.querySelectorAll('.vm').length > {before}")
-    took = page.run(
-        "(() => { const start = performance.now(); want({ q: 'vm-499-19' }); return performance.now() - start; })()"
-    )
+    # The first search also collects the texts of all rows.
+    before = page.worked()
+    page.run("want({ q: 'vm-499-19' })")
+    worked = page.worked() - before
+    print(f"searched with {worked:.0f} ms of work")
+    assert worked < SEARCHES_WITHIN
     assert page.texts(".vm h3") == ["vm-499-19"]
-    # The first search, which collects the texts of all rows.
-    print(f"searched in {took:.0f} ms")
-    assert took < SEARCHES_WITHIN
     page.choose("f-q", "")
     page.run("document.getElementById('f-drift').click()")
     assert page.texts("#found") == ["200 of 30,000 mounts, in 200 VMs"]
