@@ -59,6 +59,7 @@ def _jobs() -> list[Job]:
     return [
         Job("image-debian13", lambda log: _build_images(log, "debian13"), check=False),
         Job("env-control", OLD.ensure, check=False),
+        Job("image-browser", lambda log: _build_images(log, "browser"), check=False),
         Job("images", _build_images, needs=("image-debian13",), check=False),
         Job("env-control-new", lambda log: new().ensure(log), needs=("image-debian13",), check=False),
         Job("env-lint", LINT.ensure, check=False),
@@ -78,6 +79,7 @@ def _jobs() -> list[Job]:
         Job("integration-2.21", lambda log: _ansible_test(log, new(), "integration"), needs=newest),
         Job("package-build", _package_build, needs=old),
         Job("package-import", _package_import, needs=("env-importer", "package-build")),
+        Job("browser", _browser, needs=(*old, "image-browser")),
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
         Job("lab-2.19", _lab_rest, needs=(*old, "images"), lane="lab"),
         Job("lab-faults-2.19", _lab_faults, needs=(*old, "images"), lane="lab faults"),
@@ -132,8 +134,8 @@ def _lint_types(log: Log) -> None:
     cache = places.cache() / "mypy" / places.checkout_id()
     mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(cache)]
     LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
-    programs = ["tests/bench", "tests/checks", "tests/demo", "tests/lab"]
-    LINT.run(log, [*mypy, *programs], places.ROOT, MYPYPATH="tests:tests/lab:tests/bench/on_host")
+    programs = ["tests/bench", "tests/browser", "tests/checks", "tests/demo", "tests/lab"]
+    LINT.run(log, [*mypy, *programs], places.ROOT, MYPYPATH=f"tests:tests/lab:tests/bench/on_host:{tree.make()}")
 
 
 def _lint_shell(log: Log) -> None:
@@ -176,6 +178,11 @@ def _pytest(log: Log, *arguments: str, **environ: str) -> None:
         ANSIBLE_COLLECTIONS_PATH=collections,
         **environ,
     )
+
+
+def _browser(log: Log) -> None:
+    """Look at reports, which the tests make of the plugins themselves."""
+    _pytest(log, "tests/browser", PYTHONPATH=str(tree.make()))
 
 
 def _lab_faults(log: Log) -> None:
