@@ -250,6 +250,8 @@ def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Ke
 def test_a_server_that_starts_again(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, mounted, "KILL")
     assert state(engine) in ("hung", "unreachable")
+    ending = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,deactivating", mounted.server]
+    wait_until("the server has ended", BOUND, lambda: kernel.host.run(ending).stdout == "")
     mounted.again(kernel.host)
     wait_until("it answers again", 120, lambda: state(engine) == "healthy")
     path = "acme/embed.v2/model.safetensors"
