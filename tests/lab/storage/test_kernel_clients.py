@@ -246,10 +246,13 @@ def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Ke
     wait_until("nothing is left", 2 * BOUND, lambda: left(kernel) == "")
 
 
-@EACH
+# Samba's own unit does not end in time while a client is connected, so that it cannot be started again here.
+@pytest.mark.parametrize("share", [share for share in SHARES if share.name != "smb"], ids=str, indirect=True)
 def test_a_server_that_starts_again(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
     signal(kernel.host, mounted, "KILL")
     assert state(engine) in ("hung", "unreachable")
+    ending = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,deactivating", mounted.server]
+    wait_until("the server has ended", BOUND, lambda: kernel.host.run(ending).stdout == "")
     mounted.again(kernel.host)
     wait_until("it answers again", 120, lambda: state(engine) == "healthy")
     path = "acme/embed.v2/model.safetensors"
