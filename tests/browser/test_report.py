@@ -251,9 +251,9 @@ def test_a_large_fleet_opens_at_once(page: Page, large: Path) -> None:
 
 def test_a_large_fleet_is_searched_and_scrolled(page: Page, large: Path) -> None:
     page.open(large)
-    before = page.count(".vm")
+    shown = page.count(".vm")
     page.run("document.querySelector('.vm-list + .next').scrollIntoView()")
-    page.wait(f"document.querySelectorAll('.vm').length > {before}")
+    page.wait(f"document.querySelectorAll('.vm').length > {shown}")
     # The first search also collects the texts of all rows.
     before = page.worked()
     page.run("want({ q: 'vm-499-19' })")
