@@ -33,7 +33,7 @@ options:
     default: html
   model_centers:
     description:
-      - For the name of each KVM host, what a task with C(modelfleet.kvm.model_center_info) registered there.
+      - For the name of each KVM host, what a task with M(modelfleet.kvm.model_center_info) registered there.
     type: dict
     default: {}
   title:
@@ -50,6 +50,7 @@ notes:
     for a spreadsheet.
 seealso:
   - module: modelfleet.kvm.vm_model_mount_info
+  - module: modelfleet.kvm.model_center_info
 """
 
 EXAMPLES = r"""
