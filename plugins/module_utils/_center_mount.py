@@ -62,7 +62,7 @@ class View:
         secrets: whether the files for its client are as they should be.
         pending: whether an earlier run wrote a unit and did not come to mounting.
         others: whether other centers need the keeper.
-        foreign: what stands in the place of the center's unit and is not ours; its text, to be put back.
+        has_secrets: whether there are files for its client.
     """
 
     ours: t.Optional[_centers.Unit]
