@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fleet import BOTH, MODELS, Fleet, device_path
+from fleet import BOTH_AT_LENGTH, MODELS, Fleet, device_path
 
 from modelfleet_lab import Guest, Host
 
@@ -76,7 +76,7 @@ def guesses(host: Host, other: Guest, root: str) -> list[str]:
     return [*inner, *(f"{root}/{path}" for path in dots), *(f"/models/.m/{path}" for path in dots), *known, *below]
 
 
-@BOTH
+@BOTH_AT_LENGTH
 @pytest.mark.usefixtures("tenants")
 def test_root_finds_nothing_of_another_tenant(fleet: Fleet, second: Fleet) -> None:
     fleet.mount(OURS)
