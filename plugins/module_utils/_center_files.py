@@ -118,9 +118,10 @@ def on_root(path: str) -> bool:
 
 
 def protect(directory: str) -> None:
-    """Keep everybody from writing into a directory in which nothing is mounted, where its file system can do that."""
+    """Keep everybody from writing into an empty directory in which nothing is mounted, if its file system can do that."""
     with contextlib.suppress(OSError):
-        _set_immutable(directory, True)
+        if not os.listdir(directory):
+            _set_immutable(directory, True)
 
 
 def remove_mount_point(directory: str) -> None:
@@ -132,7 +133,7 @@ def remove_mount_point(directory: str) -> None:
 
 
 def _set_immutable(directory: str, immutable: bool) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0)))[0]
         wanted = flags | _IMMUTABLE if immutable else flags & ~_IMMUTABLE

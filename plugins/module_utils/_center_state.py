@@ -129,7 +129,8 @@ def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, st
     if error in (errno.ENOTCONN, errno.ECONNABORTED):
         # The client is dead, or it lives and has lost its servers, and heals itself when they come back.
         return (UNREACHABLE, why) if lives() else (DEAD, why)
-    if error == errno.ESTALE:
+    if error == errno.ESTALE and failed in (_probe.STAT, _probe.STATVFS):
+        # Of a file it means that it was replaced, and all else is there.
         return DEAD, why
     if error in (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET):
         return UNREACHABLE, why

@@ -27,8 +27,12 @@ _DENIED = frozenset(
     " password password2 pass passwd secret username credentials access_key secret_key token cookie helper uhelper"
     " ssh_command sftp_server directport lazy_umount allow_root config devname fsname subtype daemon background d f"
     " writeback update_fstab cache_dir cache_size use_cache passwd_file secretfile keyring identityfile subdir"
-    " userknownhostsfile proxycommand localcommand".split()
+    " userknownhostsfile globalknownhostsfile stricthostkeychecking knownhostscommand proxycommand proxyjump"
+    " localcommand dump log_file credlib credlib_opts curldbg ssl_client_cert fuse_flag option o no_check_certificate"
+    " rc".split()
 )
+# Secrets of several lines.
+_TEXTS = ("private_key", "known_hosts")
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}(?:=[A-Za-z0-9._:/@+%=~-]{1,512})?\Z")
 
 
@@ -173,7 +177,8 @@ def check_options(options: t.Sequence[str]) -> tuple[str, ...]:
         if not option or not _OPTION.match(option):
             # Not shown: it may be a secret with a character that no option has.
             raise _input.invalid(where, "it must be a name or name=value, of letters, digits and ._:/@+%=~-")
-        if key.replace("-", "_") in _DENIED or re.search("passw|secret|token|access.?key", key):
+        plain = key.replace("-", "_")
+        if plain in _DENIED or plain.startswith("rc_") or re.search("passw|secret|token|access.?key", key):
             raise _input.invalid(where, f"'{key}' has an option of its own, or cannot be used: see the documentation")
     keys = [_key(option) for option in options]
     if len(set(keys)) != len(keys):
@@ -216,8 +221,7 @@ def check_secrets(back_end: BackEnd, given: t.Mapping[str, t.Optional[str]]) -> 
                 "credentials", f"'{name}' is of no use to {back_end.schemes[0]}://, which takes {known}"
             )
         try:
-            # A key is a text of several lines.
-            _input.no_control_characters("credentials", value.replace("\n", "") if name == "private_key" else value)
+            _input.no_control_characters("credentials", value.replace("\n", "") if name in _TEXTS else value)
         except ModelfleetError:
             raise _input.invalid(f"credentials.{name}", "it contains a control character") from None
         if len(value) > 16384:

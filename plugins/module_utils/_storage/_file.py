@@ -37,6 +37,10 @@ class File(BackEnd):
         options = ("bind", access(center), *SAFE)
         return Definition(Shows(directory=url.path), url.path, "none", options, network=False)
 
+    def refuse(self, url: _url.Url, center: Center) -> None:
+        if _input.overlaps(center.mount_point, url.path):
+            raise _input.invalid("mount_point", "it and the directory that it shows lie in one another")
+
 
 def refuse_system(path: str) -> None:
     """Refuse a path of the operating system.

@@ -36,7 +36,8 @@ def definition(center: Center, path: str, source: str) -> Definition:
     options = [f"config={secret_path(center, 'config')}", f"devname={source}", *_OPTIONS]
     options += ["read-only"] if center.read_only else []
     if center.cache_dir:
-        options += ["vfs-cache-mode=full", f"cache-dir={center.cache_dir}"]
+        # In it rclone tells centers apart by the name of the remote, which is the same for all.
+        options += ["vfs-cache-mode=full", f"cache-dir={center.cache_dir}/{center.name}"]
         options += [f"vfs-cache-max-size={center.cache_size}M"] if center.cache_size else []
     else:
         options += ["vfs-cache-mode=off"]

@@ -81,6 +81,10 @@ class S3(BackEnd):
         # Of a client that is told its source the type may be a bare one.
         return Definition(Shows(("fuse.s3fs", "fuse"), source), command=command, needs=needs)
 
+    def refuse(self, url: _url.Url, center: Center) -> None:
+        if center.cache_size and self.client(center) == "s3fs":
+            raise _input.invalid("cache_size", "the cache of s3fs cannot be bounded; use client=rclone")
+
     def secrets(self, url: _url.Url, center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         if given and not ("access_key" in given and "secret_key" in given):
             raise _input.invalid("credentials", "access_key and secret_key are needed together")

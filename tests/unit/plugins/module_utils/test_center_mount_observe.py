@@ -131,6 +131,22 @@ def test_one_error_may_mean_two_things(answer, lives, state, host):
     assert observe(center).seen.state == state
 
 
+@pytest.mark.parametrize(("operation", "state"), [("stat", "dead"), ("statvfs", "dead"), ("read", "error")])
+def test_a_stale_handle_means_a_dead_client_for_the_whole_mount_only(operation, state):
+    answers = _probe.Answers((_probe.Check(operation, errno.ESTALE, 0.1),))
+    assert _center_state.judge(answers, lambda: True)[0] == state
+
+
+@pytest.mark.parametrize(("names", "calls"), [([], [True]), (["a"], [])])
+def test_only_an_empty_mount_point_is_made_immutable(names, calls, monkeypatch, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    found = []
+    monkeypatch.setattr(_center_files, "_set_immutable", lambda directory, immutable: found.append(immutable))
+    _center_files.protect(str(tmp_path))
+    assert found == calls
+
+
 @pytest.mark.parametrize(
     ("url", "changes", "state"),
     [

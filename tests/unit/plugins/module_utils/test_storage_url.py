@@ -197,7 +197,7 @@ COMMANDS = {
             "rclone mount center:depot-a/pub /mnt/depot --config=/etc/modelfleet/centers/depot/config"
             " --devname=s3://depot-a/pub --allow-other --dir-cache-time=1h --attr-timeout=1h --contimeout=10s"
             " --timeout=30s --low-level-retries=3 --buffer-size=64M --vfs-read-chunk-size=64M --read-only"
-            " --vfs-cache-mode=full --cache-dir=/cache --vfs-cache-max-size=20M"
+            " --vfs-cache-mode=full --cache-dir=/cache/depot --vfs-cache-max-size=20M"
         ),
     ),
     "s3fs": (
@@ -313,6 +313,13 @@ FILES = {
         "login",
         "username=svc\npassword=hunter2\ndomain=LAB\n",
     ),
+    "hosts of SFTP": (
+        "sftp://svc@store/x",
+        {"known_hosts": "store ssh-ed25519 AAAA\nstore ssh-rsa AAAB"},
+        {},
+        "hosts",
+        "store ssh-ed25519 AAAA\nstore ssh-rsa AAAB\n",
+    ),
     "key of SFTP": ("sftp://svc@store/x", {"private_key": "a\nb"}, {}, "key", "a\nb\n"),
     "environment of JuiceFS": (
         "juicefs+redis://meta/1",
@@ -377,6 +384,16 @@ def test_secrets_that_are_of_no_use_are_refused(url, given_secrets, changes):
         ("s3://depot-a", {"verify_path": "x", "options": ("config=/tmp/x",)}, "options[0]"),
         ("s3://depot-a", {"verify_path": "x", "options": ("s3-secret-access-key=hunter2",)}, "options[0]"),
         ("juicefs+redis://meta/1", {"options": ("writeback",)}, "options[0]"),
+        ("s3://depot-a", {"verify_path": "x", "options": ("rc",)}, "options[0]"),
+        ("s3://depot-a", {"verify_path": "x", "options": ("rc-addr=0.0.0.0:1",)}, "options[0]"),
+        ("s3://depot-a", {"verify_path": "x", "options": ("dump=auth",)}, "options[0]"),
+        ("s3://depot-a", {"verify_path": "x", "client": "s3fs", "options": ("credlib=/x",)}, "options[0]"),
+        ("s3://depot-a", {"verify_path": "x", "client": "s3fs", "cache_dir": "/c", "cache_size": 7}, "cache_size"),
+        ("sftp://svc@store/x", {"options": ("StrictHostKeyChecking=no",)}, "options[0]"),
+        ("sftp://svc@store/x", {"options": ("ProxyJump=svc@gate",)}, "options[0]"),
+        ("file:///data/depot", {"mount_point": "/data/depot"}, "mount_point"),
+        ("file:///data/depot", {"mount_point": "/data/depot/below"}, "mount_point"),
+        ("file:///data/depot", {"mount_point": "/data"}, "mount_point"),
         ("ceph://mon/shelf", {"client": "fuse"}, "verify_path"),
         ("ceph://mon/shelf", {**FUSE, "options": ("client_oc_size=1G", "log-file=/etc/x")}, "options[1]"),
         ("ceph://mon/shelf", {**FUSE, "options": ("client-fs=other",)}, "options[0]"),
