@@ -118,7 +118,7 @@ def on_root(path: str) -> bool:
 
 
 def protect(directory: str) -> None:
-    """Keep everybody from writing into an empty directory in which nothing is mounted, if its file system can do that."""
+    """Keep everybody from writing into an empty mount point, if its file system can do that."""
     with contextlib.suppress(OSError):
         if not os.listdir(directory):
             _set_immutable(directory, True)
