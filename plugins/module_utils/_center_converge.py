@@ -16,6 +16,7 @@ from . import (
     _center_apply,
     _center_input,
     _center_mount,
+    _center_observe,
     _center_state,
     _center_unit,
     _center_users,
@@ -55,10 +56,10 @@ def _converge_locked(params: dict[str, t.Any], state: str, timeout: float, check
     known = _center_mount.find(params["name"], units)
     wish = _center_input.wanted(params, known.center if known else None)
     center = wish.center
-    view = _center_mount.observe(center, mounting, units, timeout, wish.secrets, params["take_over"])
+    view = _center_observe.observe(center, mounting, units, timeout, wish.secrets, params["take_over"])
     warning = _center_mount.refuse_unhealthy(center, view, params["on_unhealthy"]) if mounting else ""
     other = _center_mount.find(center.name, units, other_than=view.unit.name)
-    previous = _center_mount.observe(other.center, False, units, timeout) if other else None
+    previous = _center_observe.observe(other.center, False, units, timeout) if other else None
     steps = _center_mount.plan(state, center, view, previous, params["on_unhealthy"])
     unmounted = _free(center, known, steps, view, params["force"], timeout, check_mode)
     if steps and not check_mode:

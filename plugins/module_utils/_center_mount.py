@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A model center on its host: what is, what is due, and doing it.
+"""A model center on its host: the steps that are due, from what is seen of it. Pure.
 
 This module util is private to the collection.
 """
@@ -10,12 +10,9 @@ This module util is private to the collection.
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
-import shutil
 import typing as t
 
-from . import _center_files, _center_state, _center_unit, _centers, _keeper_file, _opener, _storage, _systemd
+from . import _center_state, _center_unit, _centers, _storage, _systemd
 from ._errors import ModelfleetError
 
 MOUNTED = "mounted"
@@ -44,8 +41,6 @@ REMOVE_MOUNT_POINT = "remove_mount_point"
 
 # What VMs that use the center would feel.
 DISTURBING = frozenset((REMOUNT, UNMOUNT))
-
-_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,137 +88,6 @@ class Step(t.NamedTuple):
 def find(name: str, units: t.Iterable[_centers.Unit], other_than: str = "") -> t.Optional[_centers.Unit]:
     """The unit of the center of a name, other than the one with a file name."""
     return next((unit for unit in units if unit.center.name == name and unit.name != other_than), None)
-
-
-def observe(
-    center: _centers.Center,
-    wanted: bool,
-    units: t.Sequence[_centers.Unit],
-    deadline: float,
-    secrets: t.Optional[t.Mapping[str, str]] = None,
-    take_over: bool = False,
-) -> View:
-    """Look at a center where its mount point is.
-
-    Args:
-        wanted: whether it shall be mounted, so that its storage must be looked at.
-        deadline: seconds for the storage to answer.
-        secrets: the files that its client shall have, None to leave them as they are.
-        take_over: whether it may take the place of somebody else's mount or unit.
-
-    Raises:
-        ModelfleetError: C(center_conflict), C(client_missing), C(cache_on_root), C(storage_missing),
-            C(storage_timeout), C(storage_error).
-    """
-    unit = _systemd.show(_unit_name(center, wanted, units))
-    ours = next((found for found in units if found.name == unit.name), None)
-    if not wanted and ours is not None and ours.center.name != center.name:
-        ours = None
-    if not center.storage_url:
-        # Nobody knows it, so nothing of it is to be found.
-        return View(None, unit, _center_state.Seen(_center_state.NOT_MOUNTED), False)
-    if wanted:
-        _refuse_twins(center, ours, units)
-        _require(center)
-        seen = _look(center, unit.name, deadline)
-        if not take_over:
-            _refuse_conflict(center, ours, unit, seen)
-    else:
-        seen = _center_state.at(center)
-    return View(
-        ours,
-        unit,
-        seen,
-        seen.mount is not None or os.path.isdir(center.mount_point),
-        keeper=_keeper_file.installed(),
-        watched=_systemd.show(_center_unit.timer(center)).running,
-        secrets=secrets is None or _center_files.same(center.name, secrets),
-        pending=_center_files.is_pending(center.name),
-        others=any(other.center.keep_alive for other in units if other.center.name != center.name),
-        has_secrets=_center_files.any_secrets(center.name),
-    )
-
-
-def _unit_name(center: _centers.Center, wanted: bool, units: t.Sequence[_centers.Unit]) -> str:
-    if wanted:
-        return _center_unit.name(center)
-    known = find(center.name, [unit for unit in units if unit.center == center])
-    return known.name if known else _systemd.mount_unit_name(center.mount_point)
-
-
-def _refuse_twins(center: _centers.Center, ours: t.Optional[_centers.Unit], units: t.Sequence[_centers.Unit]) -> None:
-    taken = [
-        unit.center for unit in (*([ours] if ours else []), *units) if unit.center.mount_point == center.mount_point
-    ]
-    other = next((found for found in taken if found.name != center.name), None)
-    if other is not None:
-        raise _conflict(center, f"model center '{other.name}' is mounted there")
-    twin = next((unit.center for unit in units if unit.center.uuid == center.uuid), None)
-    if twin is not None and twin.name != center.name:
-        raise ModelfleetError("center_conflict", f"model center '{twin.name}' already has the UUID {center.uuid}")
-
-
-def _refuse_conflict(
-    center: _centers.Center, ours: t.Optional[_centers.Unit], unit: _systemd.Unit, seen: _center_state.Seen
-) -> None:
-    if ours is not None or _storage.definition(center).adopted:
-        return
-    known = _centers.units()
-    if any(found.center.name == center.name and found.center.mount_point == center.mount_point for found in known):
-        # It is ours, mounted by a unit of another kind.
-        return
-    mount_unit = _systemd.mount_unit_name(center.mount_point)
-    defined = unit.fragment_path or _systemd.show(mount_unit).fragment_path
-    if defined:
-        raise _conflict(center, f"{defined} mounts something there")
-    if seen.mount is not None:
-        raise _conflict(center, f"{seen.mount.fstype} from {seen.mount.source} is mounted there")
-
-
-def _conflict(center: _centers.Center, taken: str) -> ModelfleetError:
-    return ModelfleetError(
-        "center_conflict",
-        f"model center '{center.name}' cannot use {center.mount_point}: {taken}",
-        mount_point=center.mount_point,
-    )
-
-
-def _require(center: _centers.Center) -> None:
-    for need in _storage.definition(center).needs:
-        if shutil.which(need.program, path=_PROGRAMS) is None:
-            raise ModelfleetError(
-                "client_missing",
-                f"model center '{center.name}' needs the program {need.program} on this host (package {need.debian} on"
-                f" Debian and Ubuntu, {need.red_hat} on RHEL and its relatives)",
-                program=need.program,
-                debian=need.debian,
-                red_hat=need.red_hat,
-            )
-    if center.cache_dir and _center_files.on_root(center.cache_dir):
-        raise ModelfleetError(
-            "cache_on_root",
-            f"model center '{center.name}': {center.cache_dir} is on the root file system, which the cache would fill",
-            cache_dir=center.cache_dir,
-        )
-
-
-def _look(center: _centers.Center, unit: str, deadline: float) -> _center_state.Seen:
-    directory = _storage.definition(center).shows.directory
-    if directory:
-        source = _opener.look(directory, ["."], deadline)[0]
-        if source.identity is None:
-            raise _source_error(center, directory, source.error)
-    return _center_state.look(center, unit, deadline)
-
-
-def _source_error(center: _centers.Center, directory: str, error: int) -> ModelfleetError:
-    code = {errno.ETIMEDOUT: "storage_timeout", errno.ENOENT: "storage_missing", errno.ENOTDIR: "storage_missing"}
-    return ModelfleetError(
-        code.get(error, "storage_error"),
-        f"model center '{center.name}': {directory}: {os.strerror(error)}",
-        center=center.name,
-        path=directory,
-    )
 
 
 def refuse_unhealthy(center: _centers.Center, view: View, on_unhealthy: str) -> str:

@@ -16,6 +16,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_apply,
     _center_converge,
     _center_mount,
+    _center_observe,
     _center_state,
     _center_unit,
     _center_users,
@@ -60,7 +61,7 @@ class Host:
         monkeypatch.setattr(_process, "require_root", lambda: None)
         monkeypatch.setattr(_locks, "held", lambda *_arguments: contextlib.nullcontext())
         monkeypatch.setattr(_centers, "units", lambda: [self.unit()])
-        monkeypatch.setattr(_center_mount, "observe", self.observe)
+        monkeypatch.setattr(_center_observe, "observe", self.observe)
         monkeypatch.setattr(_center_users, "find", lambda *_arguments: self.users)
         monkeypatch.setattr(_center_apply, "apply", lambda steps, *_rest: self.applied.append(steps))
         monkeypatch.setattr(_converge, "converge", self.converge)
@@ -155,7 +156,7 @@ def test_new_credentials_are_told_of_and_not_shown(host, monkeypatch):
     )
     host.users = []
     view = host.observe()
-    monkeypatch.setattr(_center_mount, "observe", lambda *_arguments: dataclasses.replace(view, secrets=False))
+    monkeypatch.setattr(_center_observe, "observe", lambda *_arguments: dataclasses.replace(view, secrets=False))
     result = run(storage_url="smb://svc@nas/depot", credentials={"password": "hunter2"})
     assert result["actions"] == ["write_credentials", "remount"]
     assert "the credentials are changed" in result["diff"]["after"]
@@ -172,7 +173,7 @@ def test_storage_that_has_no_use_for_credentials_gets_none(host, monkeypatch):
     host.center = dataclasses.replace(b.CENTER, storage_url="smb://svc@nas/depot", credentials=("password",))
     host.users = []
     view = host.observe()
-    monkeypatch.setattr(_center_mount, "observe", lambda *_arguments: dataclasses.replace(view, secrets=False))
+    monkeypatch.setattr(_center_observe, "observe", lambda *_arguments: dataclasses.replace(view, secrets=False))
     result = run(storage_url="file:///data/depot")
     assert result["center"]["credentials"] == []
     assert result["actions"][0] == "write_credentials"

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_files,
-    _center_mount,
+    _center_observe,
     _center_seen,
     _center_state,
     _centers,
@@ -52,7 +52,7 @@ class Host:
         monkeypatch.setattr(_centers, "units", lambda: self.known)
         monkeypatch.setattr(_keeper_file, "installed", lambda: True)
         monkeypatch.setattr(_center_state, "processes", lambda _unit: [7] if self.lives else [])
-        monkeypatch.setattr(_center_mount.shutil, "which", lambda name, path: name if name in self.programs else None)
+        monkeypatch.setattr(_center_observe.shutil, "which", lambda name, path: name if name in self.programs else None)
 
     def look(self, root, paths, deadline, clone=False):
         assert paths == ["."]
@@ -72,7 +72,7 @@ def host(monkeypatch):
 
 
 def observe(center=CENTER, wanted=True, units=(OURS,), **options):
-    return _center_mount.observe(center, wanted, list(units), 5, **options)
+    return _center_observe.observe(center, wanted, list(units), 5, **options)
 
 
 def refusal(*arguments, **options):
