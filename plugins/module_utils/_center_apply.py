@@ -16,7 +16,13 @@ import typing as t
 from . import _center_files, _center_unit, _keeper_file, _systemd
 from . import _center_mount as plans
 from ._center_effects import file_system, mount, unmount, verify
+from ._center_undo import Before
+from ._center_undo import path as unit_path
 from ._errors import ModelfleetError
+
+_MOUNTS = frozenset((plans.MOUNT, plans.REMOUNT))
+# A run that is killed after one of these must be known to have had mounting before it.
+_BEFORE_MOUNTING = frozenset((plans.WRITE_SECRETS, plans.WRITE_UNIT, plans.REMOUNT, plans.UNMOUNT))
 
 
 def apply(
@@ -26,7 +32,7 @@ def apply(
     secrets: t.Mapping[str, str],
     timeout: float,
 ) -> None:
-    """Carry out a plan; when it fails, units and credentials are put back as they were.
+    """Carry out a plan; when it fails, what was begun of it is put back as it was.
 
     Args:
         secrets: the files for the client, by path.
@@ -35,23 +41,21 @@ def apply(
     Raises:
         ModelfleetError: C(center_mount_failed) and what the storage or systemd said.
     """
-    before = _Before([item for item in (previous, view) if item is not None], steps)
-    begun: set[str] = set()
-    mounts = any(step.action in (plans.MOUNT, plans.REMOUNT) for step in steps)
-    for step in steps:
-        begun.add(step.unit)
-        if mounts and step.action in (plans.WRITE_SECRETS, plans.WRITE_UNIT):
+    before = Before(view, previous, steps, timeout)
+    for index, step in enumerate(steps):
+        if step.action in _BEFORE_MOUNTING and any(later.action in _MOUNTS for later in steps[index:]):
             _center_files.set_pending(step.center.name)
         try:
             _do(step, secrets, timeout)
         except ModelfleetError:
-            if {plans.WRITE_UNIT, plans.WRITE_SECRETS, plans.REMOVE_UNIT} & {step.action for step in steps}:
-                before.put_back(begun, timeout)
+            before.put_back(steps[: index + 1])
             raise
+    for step in steps:
+        _center_files.clear_pending(step.center.name)
 
 
 def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
-    center, path = step.center, _path(step.unit)
+    center, path = step.center, unit_path(step.unit)
     if step.action == plans.MAKE_MOUNT_POINT:
         file_system(os.makedirs, center.mount_point, 0o755, True)
     elif step.action == plans.WRITE_SECRETS:
@@ -86,48 +90,3 @@ def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
     else:
         verb = {plans.ENABLE: "enable", plans.DISABLE: "disable"}[step.action]
         _systemd.call(verb, step.unit, timeout, code="center_mount_failed")
-
-
-class _Before:
-    """How units and files were before a plan."""
-
-    def __init__(self, views: list[plans.View], steps: list[plans.Step]) -> None:
-        self._views = views
-        self._files = {view.unit.name: _center_files.read(_path(view.unit.name)) for view in views}
-        self._centers = {step.unit: step.center for step in steps}
-        self._secrets = {center.name: _center_files.secrets(center.name) for center in self._centers.values()}
-
-    def put_back(self, begun: set[str], timeout: float) -> None:
-        """Back to how it was, as far as it goes: the failure that led here is the one to report."""
-        views = [view for view in self._views if view.unit.name in begun]
-        for view in views:
-            if self._files[view.unit.name] is None or not view.mounted:
-                self._try(_systemd.call, "stop", view.unit.name, timeout)
-                self._try(_systemd.call, "reset-failed", view.unit.name, timeout)
-        for view in views:
-            text = self._files[view.unit.name]
-            if text is None:
-                self._try(_systemd.call, "disable", view.unit.name, timeout)
-                self._try(os.unlink, _path(view.unit.name))
-            else:
-                self._try(_center_files.write, _path(view.unit.name), text, 0o644)
-        for name, files in self._secrets.items():
-            self._try(_center_files.write_secrets, name, files)
-            self._try(_center_files.clear_pending, name)
-        self._try(_systemd.call, "daemon-reload", None, timeout)
-        for view in views:
-            if view.unit.enabled:
-                self._try(_systemd.call, "enable", view.unit.name, timeout)
-            if view.mounted and self._files[view.unit.name] is not None and view.unit.active:
-                self._try(_systemd.call, "restart", view.unit.name, timeout)
-            if not view.directory and view.unit.name in self._centers:
-                self._try(_center_files.remove_mount_point, self._centers[view.unit.name].mount_point)
-
-    @staticmethod
-    def _try(attempt: t.Callable[..., t.Any], *arguments: t.Any) -> None:
-        with contextlib.suppress(ModelfleetError, OSError):
-            attempt(*arguments)
-
-
-def _path(unit: str) -> str:
-    return os.path.join(_systemd.UNIT_DIRECTORY, unit)

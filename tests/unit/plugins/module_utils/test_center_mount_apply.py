@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 
 import pytest
 
@@ -58,6 +59,7 @@ class Host:
         monkeypatch.setattr(_keeper_file, "install", lambda: self.calls.append("keeper"))
 
     def call(self, verb, unit=None, timeout=120, code="systemd_error", options=()):
+        verb = " ".join([verb, *options])
         self.calls.append(verb)
         if verb in self.fails:
             raise ModelfleetError(code, f"systemctl {verb} failed")
@@ -190,7 +192,7 @@ def test_credentials_that_do_not_do_are_put_back(host):
     host.fails = {"start"}
     assert failure(host, view, secrets={str(path): "hunter2"}) == "center_mount_failed"
     assert path.read_text() == "hunter1"
-    assert host.calls[-1] == "restart"
+    assert host.calls[-1] == "start"
 
 
 @pytest.mark.parametrize(
@@ -208,8 +210,93 @@ def test_a_changed_center_that_cannot_be_mounted_is_as_it_was(host):
     host.fails = {"start"}
     assert failure(host, view) == "center_mount_failed"
     assert host.text() == "[Mount]\nWhat=/before\n"
-    assert host.calls[-3:] == ["daemon-reload", "enable", "restart"]
+    # The frozen server of the new one is not waited for, and what it left is not taken for the old one.
+    assert host.calls[-5:] == ["daemon-reload", "look", "stop", "protect", "start"]
     assert host.mount_point.is_dir()
+    assert _center_files.is_pending("depot")
+
+
+def test_mounting_is_due_no_more_when_a_center_is_mounted_as_it_was(host, monkeypatch):
+    view = host.view("[Mount]\nWhat=/before\n", mounted=True)
+    states = iter([_center_state.WRONG_OPTIONS, _center_state.NOT_MOUNTED, _center_state.HEALTHY])
+    monkeypatch.setattr(_center_state, "look", lambda *_arguments, **_options: _center_state.Seen(next(states)))
+    assert failure(host, view) == "center_mount_failed"
+    assert host.calls[-4:] == ["daemon-reload", "stop", "protect", "start"]
+    assert not _center_files.is_pending("depot")
+
+
+@pytest.mark.parametrize("broken", ["daemon-reload", "enable --now", "write"])
+def test_a_center_that_was_not_touched_is_not_started_again(broken, host, monkeypatch):
+    before = _center_unit.render(dataclasses.replace(host.center, verify_path="other"))
+    view = host.view(before, mounted=True)
+    view = dataclasses.replace(view, seen=dataclasses.replace(view.seen, state="healthy"))
+    host.center = dataclasses.replace(host.center, keep_alive=True)
+    host.fails = {broken}
+    if broken == "write":
+        monkeypatch.setattr(_center_files, "write", full)
+    assert failure(host, view) in ("center_mount_failed", "systemd_error")
+    assert host.text() == before
+    assert not {"stop", "restart", "start", "reset-failed", "look"} & set(host.calls)
+    assert not _center_files.is_pending("depot")
+
+
+def full(path, *_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device", path)
+
+
+@pytest.mark.parametrize("before", ["failed", "activating"])
+def test_a_center_that_waited_for_its_storage_goes_on_waiting(before, host):
+    view = host.view("[Mount]\nWhat=/before\n")
+    view = dataclasses.replace(view, unit=view.unit._replace(active_state=before, unit_file_state="enabled"))
+    host.fails = {"start"}
+    assert failure(host, view) == "center_mount_failed"
+    # After the stop it would count as stopped in order.
+    assert host.calls[-4:] == ["stop", "reset-failed", "daemon-reload", "start --no-block"]
+
+
+def test_a_run_that_is_killed_while_it_mounts_again_leaves_word(host, monkeypatch):
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_center_apply, "mount", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.apply("mounted", host.view(_center_unit.render(host.center), mounted=True))
+    assert _center_files.is_pending("depot")
+
+
+def test_a_center_that_was_right_and_did_not_come_back_is_started_some_time(host):
+    host.fails = {"start"}
+    assert failure(host, host.view(_center_unit.render(host.center), mounted=True)) == "center_mount_failed"
+    assert host.calls[-2:] == ["start", "start --no-block"]
+    assert not _center_files.is_pending("depot")
+
+
+@pytest.mark.parametrize("state", ["unmounted", "absent"])
+def test_a_center_that_could_not_be_taken_away_is_looked_after_as_before(state, host):
+    view = host.view(_center_unit.render(host.center), mounted=True, watched=True, others=False)
+    host.fails = {"stop"}
+    with pytest.raises(ModelfleetError):
+        host.apply(state, view)
+    assert host.calls[-1] == "enable --now"
+    assert host.calls.count("disable") == 0
+
+
+def test_a_center_whose_record_could_not_be_removed_has_all_it_had(host, monkeypatch):
+    host.center = dataclasses.replace(host.center, keep_alive=True)
+    path = host.root / "secrets" / "depot" / "keys"
+    path.parent.mkdir(parents=True)
+    path.write_text("hunter1")
+    text = _center_unit.render(host.center)
+    view = host.view(text, mounted=True, watched=True, others=False, has_secrets=True)
+    monkeypatch.setattr(_keeper_file, "remove", lambda: host.calls.append("no keeper"))
+    unlink = os.unlink
+    broken = str(host.units / UNIT)
+    monkeypatch.setattr(os, "unlink", lambda path: full(path) if path == broken else unlink(path))
+    with pytest.raises(ModelfleetError):
+        host.apply("absent", view)
+    assert (host.text(), path.read_text()) == (text, "hunter1")
+    end = ["keeper", "daemon-reload", "enable", "look", "stop", "protect", "start", "enable --now"]
+    assert host.calls[-len(end) :] == end
 
 
 @pytest.mark.parametrize(
