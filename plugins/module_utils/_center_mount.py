@@ -58,6 +58,7 @@ class View:
         pending: whether an earlier run wrote a unit and did not come to mounting.
         others: whether other centers need the keeper.
         has_secrets: whether there are files for its client.
+        timer_left: whether the timer of this center runs now, or will after a boot, but not both.
     """
 
     ours: t.Optional[_centers.Unit]
@@ -70,6 +71,7 @@ class View:
     pending: bool = False
     others: bool = True
     has_secrets: bool = False
+    timer_left: bool = False
 
     @property
     def mounted(self) -> bool:
@@ -173,7 +175,7 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
     actions = [] if view.directory or adopted else [MAKE_MOUNT_POINT]
     if not view.secrets:
         actions.append(WRITE_SECRETS)
-    if center.keep_alive and not view.keeper:
+    if _center_unit.needs_keeper(center) and not view.keeper:
         actions.append(WRITE_KEEPER)
     rewrite = view.ours is None or view.ours.text != _center_unit.render(center)
     if rewrite:
@@ -185,7 +187,7 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
     actions += _mounting(view, center, on_unhealthy, adopted)
     if center.keep_alive and not adopted and not view.watched:
         actions.append(WATCH)
-    if view.watched and (adopted or not center.keep_alive):
+    if (view.watched or view.timer_left) and (adopted or not center.keep_alive):
         actions.append(UNWATCH)
     return actions
 
@@ -211,7 +213,7 @@ def _mounting(view: View, center: _centers.Center, on_unhealthy: str, adopted: b
 def _unmounted(view: View) -> list[str]:
     if view.ours is None:
         return []
-    actions = [UNWATCH] if view.watched else []
+    actions = [UNWATCH] if view.watched or view.timer_left else []
     if view.mounted or view.unit.active:
         actions.append(UNMOUNT)
     if view.unit.enabled:
@@ -220,12 +222,12 @@ def _unmounted(view: View) -> list[str]:
 
 
 def _absent(view: View) -> list[str]:
+    secrets = [REMOVE_SECRETS] if view.has_secrets else []
     if view.ours is None:
-        return []
-    actions = [*_unmounted(view), REMOVE_UNIT]
-    if view.has_secrets:
-        actions.append(REMOVE_SECRETS)
-    if not view.others and view.ours.center.keep_alive:
-        actions.append(REMOVE_KEEPER)
-    adopted = _storage.definition(view.ours.center).adopted
-    return [*actions, RELOAD, *([REMOVE_MOUNT_POINT] if view.directory and not adopted else [])]
+        # An earlier run, or somebody else, removed only the unit.
+        return secrets
+    center = view.ours.center
+    keeper = [REMOVE_KEEPER] if not view.others and _center_unit.needs_keeper(center) else []
+    place = [REMOVE_MOUNT_POINT] if view.directory and not _storage.definition(center).adopted else []
+    # The unit, which is the record, goes last: a run that is killed before leaves something that is found again.
+    return [*_unmounted(view), *secrets, *keeper, *place, REMOVE_UNIT, RELOAD]

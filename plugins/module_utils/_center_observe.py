@@ -46,8 +46,9 @@ def observe(
     if not wanted and ours is not None and ours.center.name != center.name:
         ours = None
     if not center.storage_url:
-        # Nobody knows it, so nothing of it is to be found.
-        return View(None, unit, _center_state.Seen(_center_state.NOT_MOUNTED), False)
+        # Nobody knows it, so nothing of it is to be found but what lies under its name.
+        nothing = _center_state.Seen(_center_state.NOT_MOUNTED)
+        return View(None, unit, nothing, False, has_secrets=_center_files.any_secrets(center.name))
     if wanted:
         _refuse_twins(center, ours, units)
         _require(center)
@@ -56,18 +57,28 @@ def observe(
             _refuse_conflict(center, ours, unit, seen)
     else:
         seen = _center_state.at(center)
+    timer = _systemd.show(_center_unit.timer(center))
     return View(
         ours,
         unit,
         seen,
         seen.mount is not None or os.path.isdir(center.mount_point),
         keeper=_keeper_file.installed(),
-        watched=_systemd.show(_center_unit.timer(center)).running,
+        watched=timer.running,
         secrets=secrets is None or _center_files.same(center.name, secrets),
         pending=_center_files.is_pending(center.name),
-        others=any(other.center.keep_alive for other in units if other.center.name != center.name),
+        others=any(_needs_keeper(other.center) for other in units if other.center.name != center.name),
         has_secrets=_center_files.any_secrets(center.name),
+        timer_left=timer.active != timer.enabled,
     )
+
+
+def _needs_keeper(center: _centers.Center) -> bool:
+    try:
+        return _center_unit.needs_keeper(center)
+    except ModelfleetError:
+        # A record that this release does not understand: what it may need stays.
+        return True
 
 
 def _unit_name(center: _centers.Center, wanted: bool, units: t.Sequence[_centers.Unit]) -> str:

@@ -38,6 +38,12 @@ def timer(center: _centers.Center) -> str:
     return f"modelfleet-keeper@{center.name}.timer"
 
 
+def needs_keeper(center: _centers.Center) -> bool:
+    """Whether a center needs the program: to be looked after, or for a client that does not say when it has mounted."""
+    definition = _storage.definition(center)
+    return center.keep_alive or bool(definition.command and not definition.notifies)
+
+
 def render(center: _centers.Center) -> str:
     """The text of the unit of a center."""
     definition = _storage.definition(center)

@@ -66,7 +66,7 @@ def test_states(hosts_with_storage: dict[str, Host], ansible: Ansible) -> None:
         moved,
         [
             *["make_mount_point", "write_unit", "reload_systemd", "enable_unit", "mount"],
-            *["unmount", "disable_unit", "remove_unit", "reload_systemd", "remove_mount_point"],
+            *["unmount", "disable_unit", "remove_mount_point", "remove_unit", "reload_systemd"],
         ],
     )
     for host in hosts_with_storage.values():
@@ -74,7 +74,7 @@ def test_states(hosts_with_storage: dict[str, Host], ansible: Ansible) -> None:
 
     four_times(ansible, {"name": NAME, "state": "unmounted"}, ["unmount", "disable_unit"])
     four_times(ansible, moved, ["enable_unit", "mount"])
-    gone = ["unmount", "disable_unit", "remove_unit", "reload_systemd", "remove_mount_point"]
+    gone = ["unmount", "disable_unit", "remove_mount_point", "remove_unit", "reload_systemd"]
     four_times(ansible, {"name": NAME, "state": "absent"}, gone)
     for host in hosts_with_storage.values():
         assert host.run(["find", "/etc/systemd/system", "-name", "srv-zoo*"]).stdout == ""

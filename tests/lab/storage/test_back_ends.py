@@ -119,7 +119,7 @@ def _changed_and_gone(storage: Storage, fleet: Fleet, ansible: Ansible, hosts: d
         calls += thrice(rotated)
         expected.insert(1, ["write_credentials", "remount"])
     secrets = ["remove_credentials"] if storage.rotated else []
-    expected.append(["remove_unit", *secrets, "reload_systemd", "remove_mount_point"])
+    expected.append([*secrets, "remove_mount_point", "remove_unit", "reload_systemd"])
     for state in ("unmounted", "absent"):
         calls += thrice({"name": NAME, "state": state})
     run = play(storage, ansible, hosts, calls)

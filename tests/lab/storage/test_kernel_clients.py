@@ -171,8 +171,8 @@ def test_from_nothing_and_back(share: Share, kernel: Kernel, ansible: Ansible, e
     finally:
         away = engine.centers([shall("absent", check) for check in (True, False, True, False)])
     secrets = ["remove_credentials"] if share.secret else []
-    steps = ["stop_keeper", "unmount", "disable_unit", "remove_unit", *secrets, "remove_keeper", "reload_systemd"]
-    assert [result["actions"] for result in away] == [[*steps, "remove_mount_point"]] * 2 + [[], []]
+    steps = ["stop_keeper", "unmount", "disable_unit", *secrets, "remove_keeper", "remove_mount_point"]
+    assert [result["actions"] for result in away] == [[*steps, "remove_unit", "reload_systemd"]] * 2 + [[], []]
     assert left(kernel) == ""
 
 

@@ -240,6 +240,41 @@ def test_a_center_that_goes_does_not_mistake_another_for_itself(host):
     assert observe(wanted=False, units=[OTHER]).ours is None
 
 
+@pytest.mark.parametrize(
+    ("url", "keep_alive", "needs"),
+    [
+        ("sftp://models@filer/depot", False, True),
+        ("file:///data/other", True, True),
+        ("file:///data/other", False, False),
+        ("of-another-release://x", False, True),
+    ],
+)
+def test_another_center_may_need_the_program(url, keep_alive, needs, host):
+    other = dataclasses.replace(
+        CENTER, name="other", uuid="x", mount_point="/mnt/other", storage_url=url, keep_alive=keep_alive
+    )
+    elsewhere = _centers.Unit("/etc/systemd/system/modelfleet-center-other.service", "text", other)
+    assert observe(units=[OURS, elsewhere]).others is needs
+
+
+def test_credentials_of_a_center_that_nobody_knows_are_found(host, monkeypatch):
+    monkeypatch.setattr(_center_files, "any_secrets", lambda name: name == "depot")
+    unknown = dataclasses.replace(CENTER, storage_url="")
+    found = observe(unknown, wanted=False, units=[])
+    assert (found.ours, found.has_secrets) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("active", "enabled", "left"),
+    [("inactive", "enabled", True), ("active", "disabled", True), ("active", "enabled", False)],
+)
+def test_a_timer_may_be_left_half(active, enabled, left, host, monkeypatch):
+    monkeypatch.setattr(
+        _systemd, "show", lambda name: _systemd.Unit(name, "loaded", active, enabled, host.fragment, False)
+    )
+    assert observe().timer_left is left
+
+
 def test_a_mount_point_may_be_there_without_a_mount(host, tmp_path):
     host.mounts, host.fragment, host.known = [b.ROOT], "", []
     missing = dataclasses.replace(CENTER, mount_point=str(tmp_path / "missing"))

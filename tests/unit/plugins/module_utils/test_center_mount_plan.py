@@ -78,13 +78,15 @@ SITUATIONS = {
     "nobody looks after it": view(watched=False),
     "an old keeper": view(keeper=False),
     "the last one": view(others=False),
+    "a keeper stopped by hand": view(watched=False, timer_left=True),
+    "credentials that a killed run left": dataclasses.replace(NOTHING, has_secrets=True),
 }
 # What is due for each state, in the order mounted, unmounted, absent.
 ALL = ["make_mount_point", "write_keeper", "write_unit", "reload_systemd", "enable_unit", "mount", "start_keeper"]
-REMOVE = ["remove_unit", "reload_systemd", "remove_mount_point"]
+REMOVE = ["remove_mount_point", "remove_unit", "reload_systemd"]
 OFF_STEPS = ["stop_keeper", "unmount", "disable_unit"]
 OFF_AND_REMOVE = [*OFF_STEPS, *REMOVE]
-WITH_SECRETS = [*OFF_STEPS, "remove_unit", "remove_credentials", "reload_systemd", "remove_mount_point"]
+WITH_SECRETS = [*OFF_STEPS, "remove_credentials", *REMOVE]
 LEAVE = (OFF_STEPS, OFF_AND_REMOVE)
 DUE = {
     "nothing": (ALL, [], []),
@@ -108,10 +110,12 @@ DUE = {
     "mounted by hand": (["remount"], *LEAVE),
     "start failed": (["mount"], OFF_STEPS[::2], [*OFF_STEPS[::2], *REMOVE]),
     "starting, nothing there": (["mount"], *LEAVE),
-    "unit left, directory gone": (["make_mount_point", "enable_unit", "mount", "start_keeper"], [], REMOVE[:2]),
+    "unit left, directory gone": (["make_mount_point", "enable_unit", "mount", "start_keeper"], [], REMOVE[1:]),
     "nobody looks after it": (["start_keeper"], OFF_STEPS[1:], [*OFF_STEPS[1:], *REMOVE]),
     "an old keeper": (["write_keeper", "reload_systemd"], *LEAVE),
-    "the last one": ([], OFF_STEPS, [*OFF_STEPS, "remove_unit", "remove_keeper", *REMOVE[1:]]),
+    "a keeper stopped by hand": (["start_keeper"], *LEAVE),
+    "credentials that a killed run left": (ALL, [], ["remove_credentials"]),
+    "the last one": ([], OFF_STEPS, [*OFF_STEPS, "remove_keeper", *REMOVE]),
 }
 STATES = [_center_mount.MOUNTED, _center_mount.UNMOUNTED, _center_mount.ABSENT]
 
@@ -147,6 +151,17 @@ def test_a_center_that_nobody_shall_look_after():
 BUCKET = dataclasses.replace(CENTER, storage_url="s3://depot-a/", verify_path="x")
 SERVICE = "modelfleet-center-depot.service"
 SERVICE_ON = ON._replace(name=SERVICE)
+
+
+FOR_ITSELF = dataclasses.replace(CENTER, storage_url="sftp://models@filer/depot", keep_alive=False)
+
+
+def test_a_client_that_does_not_say_when_it_has_mounted_needs_the_program():
+    fresh = dataclasses.replace(NOTHING, unit=UNKNOWN._replace(name=SERVICE))
+    steps = actions(_center_mount.plan(_center_mount.MOUNTED, FOR_ITSELF, fresh, None))
+    assert "write_keeper" in steps and "start_keeper" not in steps
+    there = view(ours=unit(FOR_ITSELF, SERVICE), unit=SERVICE_ON, watched=False, others=False)
+    assert "remove_keeper" in actions(_center_mount.plan(_center_mount.ABSENT, FOR_ITSELF, there, None))
 
 
 def test_a_service_that_runs_without_a_mount_is_started_again():
