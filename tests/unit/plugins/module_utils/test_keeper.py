@@ -39,10 +39,12 @@ MOUNT = b.ROOT._replace(mount_point="/mnt/depot")
 class Host:
     """A center in a state, and what was done to it."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, root):
+        self.enabled, self.reload = "enabled", False
+        monkeypatch.setattr(_center_files, "_PENDING", str(root / "pending"))
         self.active, self.state, self.done, self.again = "active", "healthy", [], "healthy"
         monkeypatch.setattr(_centers, "units", lambda: [UNIT])
-        monkeypatch.setattr(_systemd, "show", lambda unit: _systemd.Unit(unit, "", self.active, "enabled", "", False))
+        monkeypatch.setattr(_systemd, "show", self.show)
         monkeypatch.setattr(_systemd, "call", lambda verb, *_arguments, **_options: self.done.append(verb))
         monkeypatch.setattr(_center_state, "look", self.look)
         monkeypatch.setattr(_center_effects, "mount", lambda *_arguments, again: self.done.append(f"mount {again}"))
@@ -50,6 +52,9 @@ class Host:
         monkeypatch.setattr(_locks, "DIRECTORY", "/nonexistent")
         monkeypatch.setattr(_locks, "held", self.held)
         self.locked = False
+
+    def show(self, unit):
+        return _systemd.Unit(unit, "", self.active, self.enabled, "", self.reload)
 
     def look(self, *_arguments):
         mount = None if self.state == _center_state.NOT_MOUNTED else MOUNT
@@ -62,8 +67,8 @@ class Host:
 
 
 @pytest.fixture
-def host(monkeypatch):
-    return Host(monkeypatch)
+def host(monkeypatch, tmp_path):
+    return Host(monkeypatch, tmp_path)
 
 
 # The unit, what is at the mount point, what is done, and how it ends.
@@ -91,6 +96,33 @@ def test_what_is_dead_is_brought_back(active, state, done, status, host):
     host.active, host.state = active, state
     assert _keeper.main(["keeper", "check", "depot"]) == status
     assert host.done == done
+
+
+@pytest.mark.parametrize(("enabled", "done"), [("enabled", ["mount False", "verify"]), ("disabled", [])])
+def test_what_was_stopped_only_to_be_mounted_again_is_brought_back(enabled, done, host):
+    host.active, host.state, host.enabled = "inactive", "not mounted", enabled
+    _center_files.set_pending("depot")
+    assert _keeper.main(["keeper", "check", "depot"]) == 0
+    assert host.done == done
+    assert _center_files.is_pending("depot") is (not done)
+
+
+def test_a_keeper_that_is_killed_leaves_word(host, monkeypatch):
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    host.state = "dead"
+    monkeypatch.setattr(_center_effects, "mount", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _keeper.main(["keeper", "check", "depot"])
+    assert _center_files.is_pending("depot")
+
+
+def test_what_a_run_that_was_killed_wrote_is_what_is_mounted(host):
+    host.state, host.reload = "dead", True
+    _keeper.main(["keeper", "check", "depot"])
+    assert host.done == ["daemon-reload", "mount True", "verify"]
+    assert not _center_files.is_pending("depot")
 
 
 def test_a_center_at_which_a_run_is_at_work_is_left_alone(host):
