@@ -103,18 +103,27 @@ def _refuse_twins(center: _centers.Center, ours: t.Optional[_centers.Unit], unit
 def _refuse_conflict(
     center: _centers.Center, ours: t.Optional[_centers.Unit], unit: _systemd.Unit, seen: _center_state.Seen
 ) -> None:
-    if ours is not None or _storage.definition(center).adopted:
+    if _storage.definition(center).adopted:
         return
-    known = _centers.units()
-    if any(found.center.name == center.name and found.center.mount_point == center.mount_point for found in known):
-        # It is ours, mounted by a unit of another kind.
+    known = [*([ours] if ours else []), *_centers.units()]
+    if any(_mounts_there(found.center, center) for found in known):
+        # It is ours, perhaps mounted by a unit of another kind.
         return
-    mount_unit = _systemd.mount_unit_name(center.mount_point)
-    defined = unit.fragment_path or _systemd.show(mount_unit).fragment_path
+    fragments = [
+        "" if ours else unit.fragment_path,
+        _systemd.show(_systemd.mount_unit_name(center.mount_point)).fragment_path,
+    ]
+    defined = next((path for path in fragments if path), "")
     if defined:
         raise _conflict(center, f"{defined} mounts something there")
     if seen.mount is not None:
         raise _conflict(center, f"{seen.mount.fstype} from {seen.mount.source} is mounted there")
+
+
+def _mounts_there(known: _centers.Center, center: _centers.Center) -> bool:
+    """Whether a known center is this one, and what is at its place comes from us; what is adopted does not."""
+    same = known.name == center.name and known.mount_point == center.mount_point
+    return same and not _storage.definition(known).adopted
 
 
 def _conflict(center: _centers.Center, taken: str) -> ModelfleetError:

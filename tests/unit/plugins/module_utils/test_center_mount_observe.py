@@ -231,6 +231,45 @@ def test_a_center_does_not_take_the_place_of_a_mount_of_somebody_else(host):
     assert observe(units=[]).ours is None
 
 
+SERVICE = "/etc/systemd/system/modelfleet-center-depot.service"
+BUCKET = dataclasses.replace(CENTER, storage_url="s3://depot-a/", verify_path="x")
+ADOPTED = _centers.Unit(SERVICE, "text", dataclasses.replace(CENTER, storage_url="existing:///mnt/depot"))
+
+
+@pytest.mark.parametrize("center", [CENTER, BUCKET])
+@pytest.mark.parametrize("fragment", ["", "/run/systemd/generator/mnt-depot.mount"])
+def test_what_was_only_looked_at_is_still_somebody_elses(center, fragment, host, monkeypatch):
+    host.programs, host.known = {"rclone", "fusermount3", "s3fs"}, [ADOPTED]
+    fragments = {"mnt-depot.mount": fragment, "modelfleet-center-depot.service": SERVICE}
+    monkeypatch.setattr(
+        _systemd,
+        "show",
+        lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
+    )
+    assert refusal(center, units=[ADOPTED]) == "center_conflict"
+    assert observe(center, units=[ADOPTED], take_over=True).mounted
+    host.mounts = [b.ROOT]
+    if fragment:
+        assert refusal(center, units=[ADOPTED]) == "center_conflict"
+    else:
+        assert not observe(center, units=[ADOPTED]).mounted
+
+
+def test_a_service_that_moves_does_not_take_the_place_of_somebody_elses_mount(host, monkeypatch):
+    host.programs = {"rclone", "fusermount3", "s3fs"}
+    elsewhere = _centers.Unit(SERVICE, "text", dataclasses.replace(BUCKET, mount_point="/mnt/elsewhere"))
+    host.known = [elsewhere]
+    fragments = {"modelfleet-center-depot.service": SERVICE}
+    monkeypatch.setattr(
+        _systemd,
+        "show",
+        lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
+    )
+    assert refusal(BUCKET, units=[elsewhere]) == "center_conflict"
+    host.mounts = [b.ROOT]
+    assert observe(BUCKET, units=[elsewhere]).ours == elsewhere
+
+
 def test_two_centers_cannot_have_one_uuid(host):
     elsewhere = dataclasses.replace(CENTER, name="other", mount_point="/mnt/elsewhere")
     assert refusal(units=[OURS, OTHER._replace(center=elsewhere)][::-1]) == "center_conflict"
