@@ -20,7 +20,6 @@ from ._center_undo import Before
 from ._center_undo import path as unit_path
 from ._errors import ModelfleetError
 
-_MOUNTS = frozenset((plans.MOUNT, plans.REMOUNT))
 # A run that is killed after one of these must be known to have had mounting before it.
 _BEFORE_MOUNTING = frozenset((plans.WRITE_SECRETS, plans.WRITE_UNIT, plans.REMOUNT, plans.UNMOUNT))
 
@@ -43,7 +42,7 @@ def apply(
     """
     before = Before(view, previous, steps, timeout)
     for index, step in enumerate(steps):
-        if step.action in _BEFORE_MOUNTING and any(later.action in _MOUNTS for later in steps[index:]):
+        if step.action in _BEFORE_MOUNTING and any(later.action in plans.MOUNTING for later in steps[index:]):
             _center_files.set_pending(step.center.name)
         try:
             _do(step, secrets, timeout)

@@ -58,12 +58,19 @@ def _converge_locked(params: dict[str, t.Any], state: str, timeout: float, check
     center = wish.center
     view = _center_observe.observe(center, mounting, units, timeout, wish.secrets, params["take_over"])
     warning = _center_mount.refuse_unhealthy(center, view, params["on_unhealthy"]) if mounting else ""
-    other = _center_mount.find(center.name, units, other_than=view.unit.name)
+    other = _center_mount.left(center, view) or _center_mount.find(center.name, units, other_than=view.unit.name)
     previous = _center_observe.observe(other.center, False, units, timeout) if other else None
     steps = _center_mount.plan(state, center, view, previous, params["on_unhealthy"])
-    unmounted = _free(center, known, steps, view, params["force"], timeout, check_mode)
+    place = previous if previous is not None and previous.ours is not None and previous.mounted else view
+    unmounted = _free(center, known, steps, place, params["force"], timeout, check_mode)
     if steps and not check_mode:
-        _center_apply.apply(steps, view, previous, wish.secrets or {}, timeout)
+        try:
+            _center_apply.apply(steps, view, previous, wish.secrets or {}, timeout)
+        except ModelfleetError as problem:
+            if unmounted:
+                # The center is put back, and the VMs from which its models were taken are not.
+                problem.details["unmounted"] = unmounted
+            raise
     defined = mounting or (state == _center_mount.UNMOUNTED and known is not None)
     return {
         "changed": bool(steps),
@@ -81,19 +88,31 @@ def _free(
     center: _centers.Center,
     known: t.Optional[_centers.Unit],
     steps: list[_center_mount.Step],
-    view: _center_mount.View,
+    place: _center_mount.View,
     force: bool,
     timeout: float,
     check_mode: bool,
 ) -> list[dict[str, t.Any]]:
-    """Refuse to disturb VMs, or take the center's models away from them first."""
+    """Refuse to disturb VMs, or take the center's models away from them first.
+
+    Args:
+        place: where the center is now.
+    """
     disturbing = [step for step in steps if step.action in _center_mount.DISTURBING]
-    dead = view.seen.state == _center_state.DEAD or not view.mounted
-    if known is None or not disturbing or (dead and all(step.action == _center_mount.REMOUNT for step in disturbing)):
+    # The records of VMs name a center by its UUID: under another nobody would know any more that they use it.
+    renamed = known is not None and known.center.uuid != center.uuid
+    dead = place.seen.state == _center_state.DEAD or not place.mounted
+    if dead and all(step.action == _center_mount.REMOUNT for step in disturbing):
+        disturbing = []
+    if known is None or not (disturbing or renamed):
         return []
-    users = _center_users.find(known.center, view.seen.mount, timeout)
+    users = _center_users.find(known.center, place.seen.mount, timeout)
     if not force:
-        what = "mounted again" if disturbing[0].action == _center_mount.REMOUNT else "taken away"
+        what = "taken away"
+        if not disturbing:
+            what = "given another UUID"
+        elif disturbing[0].action == _center_mount.REMOUNT:
+            what = "mounted again"
         _center_users.refuse(known.center, users, what)
     if not users:
         return []
@@ -115,7 +134,7 @@ def _free(
             cause=failure.as_result(),
         )
     if not check_mode:
-        _center_users.refuse(known.center, _center_users.find(known.center, view.seen.mount, timeout), "taken away")
+        _center_users.refuse(known.center, _center_users.find(known.center, place.seen.mount, timeout), "taken away")
     return [user.as_dict() for user in users]
 
 

@@ -41,6 +41,7 @@ REMOVE_MOUNT_POINT = "remove_mount_point"
 
 # What VMs that use the center would feel.
 DISTURBING = frozenset((REMOUNT, UNMOUNT))
+MOUNTING = frozenset((MOUNT, REMOUNT))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,15 @@ class Step(t.NamedTuple):
 def find(name: str, units: t.Iterable[_centers.Unit], other_than: str = "") -> t.Optional[_centers.Unit]:
     """The unit of the center of a name, other than the one with a file name."""
     return next((unit for unit in units if unit.center.name == name and unit.name != other_than), None)
+
+
+def left(center: _centers.Center, view: View) -> t.Optional[_centers.Unit]:
+    """The unit of a center that must leave where it is, although a center of this kind has a unit of that name."""
+    ours = view.ours
+    if ours is None or ours.center.name != center.name:
+        return None
+    adopts = _storage.definition(center).adopted and not _storage.definition(ours.center).adopted
+    return ours if adopts or ours.center.mount_point != center.mount_point else None
 
 
 def refuse_unhealthy(center: _centers.Center, view: View, on_unhealthy: str) -> str:
@@ -145,24 +155,46 @@ def plan(
     if previous is None or previous.ours is None:
         return steps
     old = previous.ours.center
+    same_place = old.mount_point == center.mount_point
+    theirs = _storage.definition(old).adopted
+    if previous.unit.name == view.unit.name:
+        return _moved(steps, center, view, previous, old)
     leave = _unmounted(previous) if state == UNMOUNTED else _absent(previous)
     # What belongs to the center and not to one of its places stays.
     shared = (UNWATCH, REMOVE_SECRETS, REMOVE_KEEPER) if state == MOUNTED else ()
-    same_place = old.mount_point == center.mount_point
     leave = [action for action in leave if action not in shared and not (same_place and action == REMOVE_MOUNT_POINT)]
     away = [Step(action, previous.unit.name, old) for action in leave]
     if state == MOUNTED and same_place:
-        # Two cannot be at one place; what is seen there now belongs to the other unit, and goes with it.
-        rest = [step for step in steps if step.action != REMOUNT]
-        if any(step.action == REMOUNT for step in steps):
-            rest.insert(_position(rest), Step(MOUNT, view.unit.name, center))
-        return [*away, *rest]
+        # Two cannot be at one place; what is seen there now belongs to the other unit, and goes with it, but for what
+        # somebody else has mounted.
+        return [*away, *(steps if theirs else _first_mount(steps))]
     # The old place goes last: when the new one cannot be mounted, the old one is still there.
     return [*steps, *away]
 
 
+def _moved(steps: list[Step], center: _centers.Center, view: View, previous: View, old: _centers.Center) -> list[Step]:
+    """One unit goes from place to place: it cannot be at both, so that the old one goes first."""
+    unit = view.unit.name
+    goes = previous.mounted or previous.unit.active
+    if goes and not view.mounted:
+        steps = _first_mount(steps)
+    if goes and not any(step.action in MOUNTING for step in steps):
+        steps.insert(_position(steps), Step(MOUNT, unit, center))
+    empty = previous.directory and old.mount_point != center.mount_point and not _storage.definition(old).adopted
+    return [
+        *([Step(UNMOUNT, unit, old)] if goes else []),
+        *steps,
+        *([Step(REMOVE_MOUNT_POINT, unit, old)] if empty else []),
+    ]
+
+
+def _first_mount(steps: list[Step]) -> list[Step]:
+    """The same steps, where nothing is left to be unmounted before."""
+    return [step._replace(action=MOUNT) if step.action == REMOUNT else step for step in steps]
+
+
 def _position(steps: list[Step]) -> int:
-    return next((index for index, step in enumerate(steps) if step.action == WATCH), len(steps))
+    return next((index for index, step in enumerate(steps) if step.action in (WATCH, UNWATCH)), len(steps))
 
 
 def _new_way(center: _centers.Center, view: View) -> bool:

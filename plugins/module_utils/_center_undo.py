@@ -22,8 +22,7 @@ from ._errors import ModelfleetError
 
 # What a mount is made of.
 _MAKES = frozenset((plans.WRITE_UNIT, plans.WRITE_SECRETS, plans.REMOVE_UNIT, plans.REMOVE_SECRETS))
-_MOUNTS = frozenset((plans.MOUNT, plans.REMOUNT))
-_TOUCHES = _MOUNTS | {plans.UNMOUNT}
+_TOUCHES = plans.MOUNTING | {plans.UNMOUNT}
 
 
 class Before:
@@ -65,7 +64,7 @@ class Before:
         """Away with what the plan made of a unit, and its text as it was."""
         view, text = self._views[unit], self._files[unit]
         for step in steps:
-            if step.action in _MOUNTS and view.ours and view.ours.center.mount_point != step.center.mount_point:
+            if step.action in plans.MOUNTING and view.ours and view.ours.center.mount_point != step.center.mount_point:
                 _try(unmount, step.center, unit, self._timeout)
         if _any(steps, _TOUCHES) and (text is None or not view.mounted):
             _try(_systemd.call, "stop", unit, self._timeout)

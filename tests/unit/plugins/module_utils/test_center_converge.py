@@ -138,6 +138,66 @@ def test_a_center_stays_when_its_models_could_not_be_taken(host):
     assert host.applied == []
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_another_uuid_would_hide_who_uses_it(force, host):
+    other = "6d4e7f20-2f3a-4b51-9c62-7d8e9fa0b1c2"
+    if not force:
+        assert code(uuid=other) == "center_in_use"
+        assert host.applied == []
+    result = run(uuid=other, force=True)
+    assert (result["center"]["uuid"], [user["vm"] for user in result["unmounted"]]) == (other, ["render-4"])
+    assert run(uuid=other)["unmounted"] == []
+
+
+def test_the_vms_that_lost_their_models_are_told_of_when_the_rest_fails(host, monkeypatch):
+    def failing(*_arguments):
+        raise ModelfleetError("center_mount_failed", "it is busy")
+
+    monkeypatch.setattr(_center_apply, "apply", failing)
+    with pytest.raises(ModelfleetError) as caught:
+        run(state="absent", force=True)
+    assert [user["vm"] for user in caught.value.details["unmounted"]] == ["render-4"]
+    with pytest.raises(ModelfleetError) as caught:
+        run(state="absent")
+    assert "unmounted" not in caught.value.details
+
+
+def test_who_uses_a_service_is_asked_where_it_is_and_not_where_it_goes(host, monkeypatch):
+    host.center = dataclasses.replace(b.CENTER, storage_url="s3://depot-a/", verify_path="x")
+    unit = ON._replace(name="modelfleet-center-depot.service")
+    there = dataclasses.replace(host.observe(), unit=unit)
+    asked = []
+
+    def observe(center, *_arguments):
+        if center.mount_point == "/mnt/depot":
+            return there
+        return dataclasses.replace(there, seen=_center_state.Seen(_center_state.NOT_MOUNTED), directory=False)
+
+    def find(center, mount, _deadline):
+        asked.append((center, mount))
+        return host.users
+
+    monkeypatch.setattr(_center_observe, "observe", observe)
+    monkeypatch.setattr(_center_users, "find", find)
+    wish = {"storage_url": "s3://depot-a/", "verify_path": "x", "mount_point": "/mnt/elsewhere"}
+    assert code(**wish) == "center_in_use"
+    assert asked == [(host.center, MOUNT)]
+    host.users = []
+    assert run(**wish)["actions"][0] == "unmount"
+
+
+def test_a_unit_that_is_left_over_does_not_hide_who_uses_the_center(host, monkeypatch):
+    there, left = host.observe(), "mnt-left.mount"
+    over = dataclasses.replace(b.CENTER, mount_point="/mnt/left")
+    unit = _centers.Unit(f"/etc/systemd/system/{left}", _center_unit.render(over), over)
+    gone = dataclasses.replace(
+        there, ours=unit, unit=ON._replace(name=left), seen=_center_state.Seen(_center_state.NOT_MOUNTED)
+    )
+    monkeypatch.setattr(_centers, "units", lambda: [host.unit(), unit])
+    monkeypatch.setattr(_center_observe, "observe", lambda center, *_rest: gone if center == over else there)
+    assert code(read_only=False) == "center_in_use"
+
+
 def test_a_dead_mount_is_replaced_whoever_uses_it(host):
     host.state = _center_state.DEAD
     assert run()["actions"] == ["remount"]

@@ -18,6 +18,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_files,
     _center_mount,
     _center_state,
+    _center_undo,
     _center_unit,
     _centers,
     _keeper_file,
@@ -337,3 +338,44 @@ def test_a_run_that_is_killed_leaves_word_that_mounting_is_due(host, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         host.apply("mounted", host.view("[Mount]\nWhat=/before\n", mounted=True))
     assert _center_files.is_pending("depot")
+
+
+SERVICE = "modelfleet-center-depot.service"
+
+
+def test_a_service_that_could_not_move_is_back_at_its_old_place(host, monkeypatch):
+    """One unit for both places: its old client is started again with its old text, and nothing is left at the new."""
+    old = dataclasses.replace(host.center, storage_url="s3://depot-a/", verify_path="x")
+    new = dataclasses.replace(old, mount_point=str(host.root / "elsewhere"))
+    text = _center_unit.render(old)
+    (host.units / SERVICE).write_text(text, encoding="utf-8")
+    host.mount_point.mkdir()
+    unit = _systemd.Unit(SERVICE, "loaded", "active", "enabled", "", False)
+    mount = b.ROOT._replace(mount_point=old.mount_point)
+    ours = _centers.Unit(str(host.units / SERVICE), text, old)
+    previous = _center_mount.View(ours, unit, _center_state.Seen("healthy", mount, 1), True, watched=False)
+    view = dataclasses.replace(previous, seen=_center_state.Seen("not mounted"), directory=False)
+    unmounted = []
+
+    def start(center, _unit, _timeout, again=False):
+        host.calls.append(f"mount {center.mount_point} {again}")
+        if center == new:
+            raise ModelfleetError("center_mount_failed", "no")
+
+    monkeypatch.setattr(_center_apply, "mount", start)
+    monkeypatch.setattr(_center_undo, "mount", start)
+    for module in (_center_apply, _center_undo):
+        monkeypatch.setattr(module, "unmount", lambda center, *_arguments: unmounted.append(center.mount_point))
+    steps = _center_mount.plan(_center_mount.MOUNTED, new, view, previous)
+    with pytest.raises(ModelfleetError):
+        _center_apply.apply(steps, view, previous, {}, 30)
+    assert (host.units / SERVICE).read_text(encoding="utf-8") == text
+    assert unmounted == [old.mount_point, new.mount_point]
+    assert host.calls == [
+        "daemon-reload",
+        f"mount {new.mount_point} False",
+        "daemon-reload",
+        f"mount {old.mount_point} True",
+    ]
+    assert host.mount_point.is_dir() and not (host.root / "elsewhere").exists()
+    assert not _center_files.is_pending("depot")

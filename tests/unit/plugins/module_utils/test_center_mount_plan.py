@@ -199,6 +199,75 @@ def test_what_somebody_else_mounts_is_never_mounted_or_unmounted():
     assert "remove_mount_point" not in actions(_center_mount.plan(_center_mount.ABSENT, ADOPTED, there, None))
 
 
+def moved(url, **changes):
+    """A service that goes elsewhere: the new center, what is seen there, and what is where it was."""
+    new = dataclasses.replace(BUCKET, storage_url=url, **changes)
+    old = view(ours=unit(BUCKET, SERVICE), unit=SERVICE_ON)
+    return new, dataclasses.replace(old, directory=False, **GONE), old
+
+
+def pairs(steps):
+    return [(step.action, step.center.mount_point) for step in steps]
+
+
+def test_a_service_that_moves_leaves_its_old_place_first():
+    new, there, old = moved("s3://depot-a/", mount_point="/mnt/elsewhere")
+    assert _center_mount.left(new, there) == old.ours
+    steps = _center_mount.plan(_center_mount.MOUNTED, new, there, old)
+    assert pairs(steps) == [
+        ("unmount", "/mnt/depot"),
+        ("make_mount_point", "/mnt/elsewhere"),
+        ("write_unit", "/mnt/elsewhere"),
+        ("reload_systemd", "/mnt/elsewhere"),
+        ("mount", "/mnt/elsewhere"),
+        ("remove_mount_point", "/mnt/depot"),
+    ]
+    assert {step.unit for step in steps} == {SERVICE}
+    # A run that was killed had taken it away.
+    gone = dataclasses.replace(old, unit=SERVICE_ON._replace(active_state="inactive"), **GONE)
+    there = dataclasses.replace(there, unit=gone.unit)
+    assert pairs(_center_mount.plan(_center_mount.MOUNTED, new, there, gone)) == pairs(steps)[1:]
+
+
+def test_what_somebody_else_has_mounted_at_the_new_place_goes_when_it_is_taken_over():
+    new, there, old = moved("s3://depot-a/", mount_point="/mnt/elsewhere")
+    there = dataclasses.replace(there, directory=True, seen=seen(_center_state.WRONG_SOURCE))
+    steps = actions(_center_mount.plan(_center_mount.MOUNTED, new, there, old))
+    assert steps == ["unmount", "write_unit", "reload_systemd", "remount", "remove_mount_point"]
+
+
+@pytest.mark.parametrize("place", ["/mnt/depot", "/mnt/elsewhere"])
+def test_a_service_that_becomes_what_somebody_else_mounts_ends(place):
+    new, there, old = moved(f"existing://{place}", mount_point=place)
+    there = dataclasses.replace(there, directory=True, seen=seen())
+    assert _center_mount.left(new, there) == old.ours
+    steps = pairs(_center_mount.plan(_center_mount.MOUNTED, new, there, old))
+    removed = [("remove_mount_point", "/mnt/depot")] if place != "/mnt/depot" else []
+    assert steps[0] == ("unmount", "/mnt/depot")
+    assert steps[1:] == [
+        *[(action, place) for action in ("write_unit", "reload_systemd", "mount", "stop_keeper")],
+        *removed,
+    ]
+
+
+def test_what_stays_where_it_is_leaves_nothing():
+    assert _center_mount.left(CENTER, RIGHT) is None
+    assert _center_mount.left(CENTER, NOTHING) is None
+    adopted = view(ours=unit(ADOPTED, SERVICE), unit=SERVICE_ON)
+    assert _center_mount.left(dataclasses.replace(ADOPTED, read_only=False), adopted) is None
+    assert _center_mount.left(BUCKET, adopted) is None
+    assert _center_mount.left(dataclasses.replace(BUCKET, mount_point="/mnt/elsewhere"), adopted) == adopted.ours
+
+
+def test_what_somebody_else_mounts_goes_when_it_is_taken_over():
+    adopted = view(ours=unit(ADOPTED, SERVICE), unit=SERVICE_ON, watched=False)
+    there = dataclasses.replace(NOTHING, seen=seen(_center_state.WRONG_SOURCE), directory=True, keeper=True)
+    steps = actions(_center_mount.plan(_center_mount.MOUNTED, CENTER, there, adopted))
+    # Stopping the unit that only looks at it does not unmount it.
+    assert steps[:4] == ["unmount", "disable_unit", "remove_unit", "reload_systemd"]
+    assert steps[4:] == ["write_unit", "reload_systemd", "enable_unit", "remount", "start_keeper"]
+
+
 CODES = {
     _center_state.HEALTHY: None,
     _center_state.DEAD: None,
