@@ -165,7 +165,9 @@ def test_the_vms_that_lost_their_models_are_told_of_when_the_rest_fails(host, mo
 def test_who_uses_a_service_is_asked_where_it_is_and_not_where_it_goes(host, monkeypatch):
     host.center = dataclasses.replace(b.CENTER, storage_url="s3://depot-a/", verify_path="x")
     unit = ON._replace(name="modelfleet-center-depot.service")
-    there = dataclasses.replace(host.observe(), unit=unit)
+    ours = host.unit()._replace(path=f"/etc/systemd/system/{unit.name}")
+    there = dataclasses.replace(host.observe(), unit=unit, ours=ours)
+    monkeypatch.setattr(_centers, "units", lambda: [ours])
     asked = []
 
     def observe(center, *_arguments):
