@@ -15,7 +15,7 @@ import contextlib
 import os
 import typing as t
 
-from . import _center_files, _center_unit, _keeper_file, _systemd
+from . import _center_files, _center_unit, _keeper_file, _storage, _systemd
 from . import _center_mount as plans
 from ._center_effects import mount, unmount
 from ._errors import ModelfleetError
@@ -66,7 +66,9 @@ class Before:
         for step in steps:
             if step.action in plans.MOUNTING and view.ours and view.ours.center.mount_point != step.center.mount_point:
                 _try(unmount, step.center, unit, self._timeout)
-        if _any(steps, _TOUCHES) and (text is None or not view.mounted):
+        # Where it is mounted again, it is unmounted before; but not what was only looked at.
+        looked_at = view.ours is not None and _storage.definition(view.ours.center).adopted
+        if _any(steps, _TOUCHES) and (text is None or not view.mounted or looked_at):
             _try(_systemd.call, "stop", unit, self._timeout)
             _try(_systemd.call, "reset-failed", unit, self._timeout)
         if _any(steps, {plans.ENABLE}):

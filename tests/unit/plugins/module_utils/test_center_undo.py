@@ -193,3 +193,22 @@ def test_a_service_that_could_not_move_is_back_at_its_old_place(host, monkeypatc
     ]
     assert host.mount_point.is_dir() and not (host.root / "elsewhere").exists()
     assert not _center_files.is_pending("depot")
+
+
+def test_a_client_that_could_not_take_over_is_stopped(host, monkeypatch):
+    """What was there before only looked at the place, so that starting that again stops nothing."""
+    old = dataclasses.replace(host.center, storage_url=f"existing://{host.center.mount_point}")
+    new = dataclasses.replace(host.center, storage_url="s3://depot-a/", verify_path="x")
+    text = _center_unit.render(old)
+    (host.units / SERVICE).write_text(text, encoding="utf-8")
+    unit = _systemd.Unit(SERVICE, "loaded", "active", "enabled", "", False)
+    mount = b.ROOT._replace(mount_point=old.mount_point)
+    ours = _centers.Unit(str(host.units / SERVICE), text, old)
+    seen = _center_state.Seen("wrong source", mount, 1)
+    view = _center_mount.View(ours, unit, seen, True, watched=False)
+    steps = _center_mount.plan(_center_mount.MOUNTED, new, view, None)
+    host.state = _center_state.WRONG_CONTENT
+    with pytest.raises(ModelfleetError):
+        _center_apply.apply(steps, view, None, {}, 30)
+    assert (host.units / SERVICE).read_text(encoding="utf-8") == text
+    assert host.calls[-4:] == ["stop", "reset-failed", "daemon-reload", "start"]
