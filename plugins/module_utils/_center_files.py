@@ -124,10 +124,15 @@ def protect(directory: str) -> None:
             _set_immutable(directory, True)
 
 
-def remove_mount_point(directory: str) -> None:
-    """Remove an empty mount point. Not ours to empty: what was put there before the center was mounted stays."""
+def unprotect(directory: str) -> None:
+    """Let a mount point be written into again."""
     with contextlib.suppress(OSError):
         _set_immutable(directory, False)
+
+
+def remove_mount_point(directory: str) -> None:
+    """Remove an empty mount point. Not ours to empty: what was put there before the center was mounted stays."""
+    unprotect(directory)
     with contextlib.suppress(OSError):
         os.rmdir(directory)
 

@@ -57,6 +57,9 @@ class Before:
         for step in begun:
             if step.action == plans.UNWATCH:
                 self._watch_again(step)
+            elif step.action == plans.MOUNT and self._files.get(step.unit) is None:
+                # A directory that was there before stays, as it was.
+                _center_files.unprotect(step.center.mount_point)
             elif step.action == plans.MAKE_MOUNT_POINT and made:
                 _try(_center_files.remove_mount_point, step.center.mount_point)
 

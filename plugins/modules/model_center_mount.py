@@ -140,7 +140,7 @@ options:
   force:
     description:
       - Unmount the models of the model center from all VMs of this host first, running or not, when it must be
-        unmounted or mounted again. Without it this is refused with C(center_in_use).
+        unmounted or mounted again, or gets another O(uuid). Without it this is refused with C(center_in_use).
     type: bool
     default: false
   mount_point:

@@ -54,6 +54,16 @@ def test_a_fresh_center_that_cannot_be_mounted_leaves_nothing(broken, host):
     assert not host.mount_point.exists()
 
 
+def test_a_directory_that_was_there_before_a_fresh_center_stays_as_it_was(host, monkeypatch):
+    host.mount_point.mkdir()
+    writable = []
+    monkeypatch.setattr(_center_files, "_set_immutable", lambda path, immutable: writable.append((path, immutable)))
+    host.fails = {"start"}
+    assert failure(host, host.view()) == "center_mount_failed"
+    assert host.mount_point.is_dir()
+    assert writable == [(str(host.mount_point), False)]
+
+
 def test_a_changed_center_that_cannot_be_mounted_is_as_it_was(host):
     view = host.view("[Mount]\nWhat=/before\n", mounted=True)
     host.fails = {"start"}
