@@ -71,18 +71,14 @@ def unmount(center: _centers.Center, unit: str, timeout: float) -> None:
 
 
 def _pop(center: _centers.Center, timeout: float, lazy: bool) -> None:
-    left = len(_stack(center))
+    left = len(_mountinfo.at(center.mount_point))
     while left:
         error = _unmounter.unmount(center.mount_point, min(timeout, _LAZY) if lazy else timeout, lazy)
-        left, before = len(_stack(center)), left
+        left, before = len(_mountinfo.at(center.mount_point)), left
         # What is gone from the table is gone, whoever still waits for its server.
         if left >= before:
             problem = os.strerror(error or errno.EBUSY)
             raise ModelfleetError("center_mount_failed", f"{center.mount_point} cannot be unmounted: {problem}")
-
-
-def _stack(center: _centers.Center) -> list[_mountinfo.Mount]:
-    return _mountinfo.stack(_mountinfo.read(), center.mount_point)
 
 
 def verify(center: _centers.Center, unit: str, deadline: float) -> None:
@@ -108,8 +104,8 @@ def wait(center: _centers.Center, process: int, deadline: float) -> bool:
     definition = _storage.definition(center)
     end = time.monotonic() + deadline
     while time.monotonic() < end:
-        mount = _mountinfo.visible(_mountinfo.read(), center.mount_point)
-        if mount is not None and _center_seen.recognised(definition.shows, mount):
+        stack = _mountinfo.at(center.mount_point)
+        if stack and _center_seen.recognised(definition.shows, stack[-1]):
             return True
         if process and not _center_state.runs(process):
             return False

@@ -152,7 +152,7 @@ def failure(seen: Seen, what: str, **details: t.Any) -> ModelfleetError:
 
 def at(center: Center) -> Seen:
     """What the mount table has at a mount point, without a question to any storage."""
-    stack = _mountinfo.stack(_mountinfo.read(), center.mount_point)
+    stack = _mountinfo.at(center.mount_point)
     return Seen(HEALTHY, stack[-1], len(stack)) if stack else Seen(NOT_MOUNTED)
 
 

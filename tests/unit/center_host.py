@@ -47,6 +47,7 @@ class Host:
         monkeypatch.setattr(_systemd, "call", self.call)
         monkeypatch.setattr(_systemd, "journal", lambda _unit: ["said so"])
         monkeypatch.setattr(_mountinfo, "read", lambda: self.mounts)
+        monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack(self.mounts, path))
         monkeypatch.setattr(_center_state, "look", self.look)
         monkeypatch.setattr(_opener, "look", lambda *_arguments: [_opener.Found((1, 5), 0)])
         monkeypatch.setattr(_center_files, "_PENDING", str(root / "pending"))

@@ -45,6 +45,7 @@ class Host:
         self.programs = {"mount.nfs"}
         self.lives = False
         monkeypatch.setattr(_mountinfo, "read", lambda: self.mounts)
+        monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack(self.mounts, path))
         monkeypatch.setattr(_opener, "look", self.look)
         monkeypatch.setattr(_probe, "ask", self.ask)
         monkeypatch.setattr(_systemd, "mount_unit_name", lambda path: path.strip("/").replace("/", "-") + ".mount")

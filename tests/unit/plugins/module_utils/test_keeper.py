@@ -158,12 +158,13 @@ BUCKET = dataclasses.replace(b.CENTER, storage_url="s3://depot-a/", verify_path=
     ],
 )
 def test_a_service_waits_until_its_client_has_mounted(fstype, source, process, mounted, monkeypatch):
-    monkeypatch.setattr(_mountinfo, "read", lambda: [MOUNT._replace(fstype=fstype, source=source)])
+    shown = MOUNT._replace(fstype=fstype, source=source)
+    monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack([shown], path))
     assert _center_effects.wait(BUCKET, process, 0.2) is mounted
 
 
 def test_a_service_does_not_wait_for_a_client_that_has_ended(monkeypatch):
-    monkeypatch.setattr(_mountinfo, "read", list)
+    monkeypatch.setattr(_mountinfo, "at", lambda _path: [])
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         # It has ended, and nobody has asked how.
