@@ -68,7 +68,11 @@ def test_what_several_records_say_alike_is_written_once():
 
 
 def test_what_all_records_said_alike_does_not_reach_one_that_says_something_else():
-    one, two, other = record(), record(second()), record(second(mount_path="/srv/ai/3"), owner="somebody", account_uuid="")
+    one, two, other = (
+        record(),
+        record(second()),
+        record(second(mount_path="/srv/ai/3"), owner="somebody", account_uuid=""),
+    )
     for written in ((one, two), (one, two, other), (two, other)):
         found = _records.from_domain(stored(_records.to_xml(written, VM)), VM)
         assert set(found) == set(written)
