@@ -18,8 +18,8 @@ description:
 author:
   - The modelfleet.kvm contributors (@modelfleet)
 requirements:
-  - The Python bindings of libvirt on the control node (C(python3-libvirt), or C(libvirt-python) of PyPI), for the Python
-    that runs Ansible or for C(/usr/bin/python3).
+  - The Python bindings of libvirt on the control node (C(python3-libvirt), or C(libvirt-python) of PyPI), for the
+    Python that runs Ansible or for C(/usr/bin/python3).
   - C(ssh) on the control node, where O(uri) names it.
 extends_documentation_fragment:
   - ansible.builtin.constructed
@@ -33,8 +33,8 @@ options:
     choices: [modelfleet.kvm.vms]
   hosts:
     description:
-      - The KVM hosts. Each is a name, or a dictionary with C(name) and C(uri). Give them the names that they have in the
-        inventory, where they are hosts of it.
+      - The KVM hosts. Each is a name, or a dictionary with C(name) and C(uri). Give them the names that they have in
+        the inventory, where they are hosts of it.
     type: list
     elements: raw
     required: true
@@ -69,17 +69,18 @@ options:
   name_template:
     description:
       - What VMs are called in the inventory, made of C({name}), C({uuid}) and C({host}), the name of the KVM host.
-      - A VM whose name would not be its own, or is not fit to be one, is called by this with C(@) and its host after it,
-        and its UUID where that is not enough. Names that hosts and groups have already are not given to VMs either.
+      - A VM whose name would not be its own, or is not fit to be one, is called by this with C(@) and its host after
+        it, and its UUID where that is not enough. Names that hosts and groups have already are not given to VMs either.
     type: str
     default: "{name}"
   python:
     description:
-      - The Python that has the bindings of libvirt, when it is neither the one that runs Ansible nor C(/usr/bin/python3).
+      - The Python that has the bindings of libvirt, when that is neither the one that runs Ansible nor
+        C(/usr/bin/python3).
     type: path
 seealso:
   - name: The page about this plugin
-    description: What is seen from afar, same names, AWX, and how it compares with P(community.libvirt.libvirt#inventory).
+    description: What is seen from afar, VMs of the same name, AWX, and how it compares with community.libvirt.libvirt.
     link: https://github.com/modelfleet/modelfleet.kvm/blob/main/docs/inventory_plugin.md
   - module: modelfleet.kvm.vm_model_mount_info
 notes:
@@ -117,7 +118,6 @@ cache_timeout: 300
 
 import hashlib
 import json
-import typing as t
 
 from ansible import constants
 from ansible.errors import AnsibleParserError
@@ -189,10 +189,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 problems.append(answer)
             else:
                 found[name] = answer
-        if problems and (self.get_option("strict_hosts") or not found):
-            raise problems[0]
-        for problem in problems:
+        fails = problems and (self.get_option("strict_hosts") or not found)
+        for problem in problems[1:] if fails else problems:
             self.display.warning(_said(problem))
+        if fails:
+            raise problems[0]
         if use and asked:
             self._cache[key] = {keys[name]: answer for name, answer in found.items()}
         return {host.name: found[host.name] for host in hosts if host.name in found}

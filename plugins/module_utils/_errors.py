@@ -88,9 +88,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "controller_unsupported": Entry(
         "The control node lacks something that is needed",
-        "The inventory plugin asks libvirt from the control node, which has no Python bindings of libvirt for the Python"
-        " that was to be used.",
-        "Install python3-libvirt on the control node, or name a Python that has the module libvirt in the option python.",
+        "The inventory plugin asks libvirt from the control node, and the Python that it does so with has no"
+        " bindings of libvirt.",
+        "Install python3-libvirt there, or name a Python that has the module libvirt in the option python.",
     ),
     "define_failed": Entry(
         "The VM's XML could not be changed",
