@@ -116,8 +116,7 @@ cache_connection: /var/cache/ansible
 cache_timeout: 300
 """
 
-import hashlib
-import json
+import time
 
 from ansible import constants
 from ansible.errors import AnsibleParserError
@@ -130,6 +129,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import Mode
 from ansible_collections.modelfleet.kvm.plugins.plugin_utils import (
     _inventory_ask,
     _inventory_hosts,
+    _inventory_kept,
     _inventory_names,
 )
 from ansible_collections.modelfleet.kvm.plugins.plugin_utils._inventory_hosts import KvmHost
@@ -171,13 +171,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
         What is kept is kept for each host, so that one that did not answer is asked again.
         """
-        use, key = self.get_option("cache"), self.get_cache_key(path)
-        guests = self.get_option("guests")
-        kept = self._cache.get(key, {}) if use and cache else {}
-        keys = {host.name: _digest(host, guests) for host in hosts}
-        found = {host.name: kept[keys[host.name]] for host in hosts if keys[host.name] in kept}
+        use, path_key = self.get_option("cache"), self.get_cache_key(path)
+        guests, now = self.get_option("guests"), time.time()
+        kept = self._cache.get(path_key, {}) if use and cache else {}
+        good = _inventory_kept.good(kept, now, self.get_option("cache_timeout") or 0)
+        keys = {host.name: _inventory_kept.key(host, guests) for host in hosts}
         asked = _inventory_ask.ask(
-            [host for host in hosts if host.name not in found],
+            [host for host in hosts if keys[host.name] not in good],
             self.get_option("python") or "",
             _input.seconds("timeout", self.get_option("timeout")),
             guests,
@@ -188,20 +188,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if isinstance(answer, ModelfleetError):
                 problems.append(answer)
             else:
-                found[name] = answer
+                good[keys[name]] = _inventory_kept.entry(answer, now)
+        found = {host.name: good[keys[host.name]]["vms"] for host in hosts if keys[host.name] in good}
         fails = problems and (self.get_option("strict_hosts") or not found)
         for problem in problems[1:] if fails else problems:
             self.display.warning(_said(problem))
         if fails:
             raise problems[0]
         if use and asked:
-            self._cache[key] = {keys[name]: answer for name, answer in found.items()}
-        return {host.name: found[host.name] for host in hosts if host.name in found}
+            self._cache[path_key] = {name: good[name] for name in keys.values() if name in good}
+        return found
 
     def _add(self, inventory: InventoryData, name: str, vm: _inventory_names.Vm) -> None:
         inventory.add_host(name)
         inventory.set_variable(name, VARIABLE, vm)
-        variables, strict = inventory.get_host(name).get_vars(), self.get_option("strict")
+        variables, strict = inventory.hosts[name].get_vars(), self.get_option("strict")
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
@@ -209,8 +210,3 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
 def _said(problem: ModelfleetError) -> str:
     return _inventory_names.printable(f"{problem.code}: {problem.msg}")
-
-
-def _digest(host: KvmHost, guests: bool) -> str:
-    """What an answer is kept under. Nothing of a host's URI can be read from it."""
-    return hashlib.sha256(json.dumps([host, guests]).encode()).hexdigest()

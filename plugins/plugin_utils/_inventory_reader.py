@@ -47,7 +47,7 @@ def main() -> None:
     # For when nobody is there any more who would end it.
     signal.alarm(int(request["timeout"]) + 5)
     try:
-        answer = {"vms": read(request["uri"], request["timeout"], request["guests"])}
+        answer: dict[str, t.Any] = {"vms": read(request["uri"], request["timeout"], request["guests"])}
     except Exception as problem:
         error = internal(problem, "libvirt")
         answer = {"error": {"code": error.code, "what": error.what, "details": error.details}}
@@ -100,7 +100,7 @@ def entry(vm: _observed.VmView) -> dict[str, t.Any]:
 
 def unreadable(vm: _domain.Vm, problem: ModelfleetError) -> dict[str, t.Any]:
     """A VM whose mounts nobody can know."""
-    unknown = {"models": [], "mounts": [], "strays": [], "drift": None}
+    unknown: dict[str, t.Any] = {"models": [], "mounts": [], "strays": [], "drift": None}
     return {"name": vm.name, "uuid": vm.uuid, "state": vm.state(), **unknown, "error": problem.as_result()}
 
 

@@ -93,12 +93,13 @@ def test_vms_with_their_drift(fleet: Fleet, source: Source) -> None:
     found, said, asked = source.listed(**options)
     assert "host_unreachable: gone: " in said and said.count("WARNING") == 1
     assert asked == ["alpha", "beta"]
+    known = fleet.info()
     for name, (host, guest) in names.items():
         vm = found["_meta"]["hostvars"][name]["modelfleet_vm"]
         assert (vm["name"], vm["uuid"], vm["state"]) == (fleet.vm, guest.uuid, "running")
         assert (vm["kvm_host"], vm["models"], vm["drift"], vm["error"]) == (host, ["llama-nano"], False, None)
         (mount,) = vm["mounts"]
-        assert mount["record"] == fleet.info()[host][0]["record"]
+        assert mount["record"] == known[host][0]["record"]
         right = {"source": "unknown", "persistent": "right", "live": "right", "guest": "unknown"}
         assert (mount["layers"], mount["leaving"], mount["drift"]) == (right, None, False)
     assert set(names) <= set(found["model_llama_nano"]["hosts"])

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from ansible.inventory.manager import InventoryManager
@@ -164,6 +165,18 @@ def test_what_is_kept(source, tmp_path):
     assert read(guests=True)[1] == ["rack-a", "rack-b"]
     assert read(uri="qemu+ssh://other@{host}/system")[1] == ["rack-a", "rack-b"]
     assert read(hosts=["rack-b"], uri="qemu+ssh://other@{host}/system") == (["chat-3"], [])
+
+
+def test_an_answer_is_not_kept_for_longer_because_another_host_does_not_answer(source, tmp_path, monkeypatch):
+    keep = {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(tmp_path), "cache_timeout": 300}
+    source.answers = {"rack-a": [vm("chat-1")], "rack-b": DOWN}
+    asked = []
+    for now in (1000, 1200, 1400, 1500):
+        monkeypatch.setattr(time, "time", lambda: now)  # noqa: B023
+        source.read(**keep)
+        asked.append(source.asked)
+    # What Ansible keeps is one for all hosts, and is written anew whenever one of them was asked.
+    assert asked == [["rack-a", "rack-b"], ["rack-b"], ["rack-a", "rack-b"], ["rack-b"]]
 
 
 def test_files(tmp_path):
