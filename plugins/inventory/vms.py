@@ -88,12 +88,8 @@ notes:
 """
 
 EXAMPLES = r"""
-# kvm.vms.yml, all that is needed
-plugin: modelfleet.kvm.vms
-hosts: [kvm1, kvm2]
-
----
-# An account that may only look, groups by model and state, and answers that are kept for five minutes
+# kvm.vms.yml. Only plugin and hosts are needed. This source has an account on the hosts that may look and do nothing
+# else, groups by model and state, and answers that are kept for five minutes.
 plugin: modelfleet.kvm.vms
 hosts:
   - kvm1
