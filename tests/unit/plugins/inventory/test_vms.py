@@ -52,6 +52,7 @@ def source(monkeypatch, tmp_path, warned):
         def fails(self, **options):
             """Why a source cannot be read, which Ansible itself only warns of."""
             self.read(**options)
+            assert any("Unable to parse" in text for text in warned)
             return " ".join(warned)
 
     def ask(hosts, python, timeout, guests, at_once):

@@ -111,7 +111,7 @@ def libvirt(monkeypatch):
     """A host with VMs; gives a function that says which, and what some of them fail with."""
     opened = []
 
-    def have(*views, broken=None):
+    def have(*views, broken=None, delay=0.0):
         class Host:
             def __init__(self, uri, deadline, read_only=False):
                 opened.append((uri, deadline, read_only))
@@ -119,9 +119,15 @@ def libvirt(monkeypatch):
             def vms(self):
                 return [Vm(view) for view in views]
 
-        found = {view.uuid: view for view in views if view.uuid not in (broken or {})}
+        found = {view.uuid: view for view in views}
+
+        def observe(handles):
+            time.sleep(delay)
+            failed = {uuid: (broken or {})[uuid] for uuid in handles if uuid in (broken or {})}
+            return {uuid: found[uuid] for uuid in handles if uuid not in failed}, failed
+
         monkeypatch.setattr(_domain, "Host", Host)
-        monkeypatch.setattr(_converge, "observe", lambda handles: (found, broken or {}))
+        monkeypatch.setattr(_converge, "observe", observe)
         monkeypatch.setattr(_connection, "available", lambda: True)
         return opened
 
@@ -132,6 +138,13 @@ def test_a_host_is_asked_over_a_connection_that_can_change_nothing(libvirt):
     opened = libvirt(unasked(b.running(R)), unasked(b.running(uuid=b.OTHER_VM, name="idle")))
     assert [vm["name"] for vm in reader.read("qemu:///x", 7, False)] == ["render-4", "idle"]
     assert opened == [("qemu:///x", 7, True)]
+
+
+def test_a_host_that_is_far_away_is_asked_several_questions_at_once(libvirt):
+    libvirt(*(unasked(b.running(uuid=str(number), name=f"vm-{number}")) for number in range(20)), delay=0.1)
+    begun = time.monotonic()
+    assert [vm["name"] for vm in reader.read("qemu:///x", 7, False)] == [f"vm-{number}" for number in range(20)]
+    assert time.monotonic() - begun < 1.5
 
 
 def test_a_vm_that_cannot_be_read_is_shown_and_one_that_is_gone_is_not(libvirt):
