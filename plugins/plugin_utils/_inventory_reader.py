@@ -115,8 +115,12 @@ def entry(vm: _observed.VmView) -> dict[str, t.Any]:
 
 def unreadable(vm: _domain.Vm, problem: ModelfleetError) -> dict[str, t.Any]:
     """A VM whose mounts nobody can know."""
+    try:
+        state = vm.state()
+    except ModelfleetError:
+        state = "unknown"
     unknown: dict[str, t.Any] = {"models": [], "mounts": [], "strays": [], "drift": None}
-    return {"name": vm.name, "uuid": vm.uuid, "state": vm.state(), **unknown, "error": problem.as_result()}
+    return {"name": vm.name, "uuid": vm.uuid, "state": state, **unknown, "error": problem.as_result()}
 
 
 def _mount(vm: _observed.VmView, record: _records.Record) -> dict[str, t.Any]:

@@ -103,6 +103,8 @@ class Vm:
         self.view, self.uuid, self.name = view, view.uuid, view.name
 
     def state(self):
+        if not self.view.state:
+            raise ModelfleetError("libvirt_error", "no state either")
         return self.view.state
 
 
@@ -153,6 +155,9 @@ def test_a_vm_that_cannot_be_read_is_shown_and_one_that_is_gone_is_not(libvirt):
     (found,) = reader.read("qemu:///x", 7, False)
     assert (found["uuid"], found["models"], found["drift"]) == (b.VM, [], None)
     assert found["error"]["error_code"] == "record_invalid"
+    assert found["state"] == "running"
+    libvirt(b.running(state=""), broken=broken)
+    assert reader.read("qemu:///x", 7, False)[0]["state"] == "unknown"
 
 
 def test_a_connection_that_is_lost_on_the_way_is_a_host_that_did_not_answer(libvirt):
