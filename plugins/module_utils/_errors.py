@@ -86,6 +86,12 @@ CATALOGUE: dict[str, Entry] = {
         "A program that mounts this kind of storage is not on the host.",
         "Install the package that the message names, or name the program with helper.",
     ),
+    "controller_unsupported": Entry(
+        "The control node lacks something that is needed",
+        "The inventory plugin asks libvirt from the control node, and the Python that it does so with has no"
+        " bindings of libvirt.",
+        "Install python3-libvirt there, or name a Python that has the module libvirt in the option python.",
+    ),
     "define_failed": Entry(
         "The VM's XML could not be changed",
         "libvirt refused the new definition of the VM, or took it without all that it needs.",
@@ -147,6 +153,11 @@ CATALOGUE: dict[str, Entry] = {
         "The KVM host is not prepared",
         "The libvirt hook that brings the sources back before a VM starts is missing or out of date.",
         "Run modelfleet.kvm.kvm_host_prepare (role modelfleet.kvm.kvm_host) on this host first.",
+    ),
+    "host_unreachable": Entry(
+        "A KVM host cannot be asked",
+        "Ansible cannot connect to the host, or its libvirt does not answer, so nobody knows what runs there.",
+        "See that Ansible reaches the host and that libvirt answers there, then run again.",
     ),
     "host_unsupported": Entry(
         "The KVM host lacks something that is needed",
