@@ -14,7 +14,8 @@ from __future__ import annotations
 import typing as t
 
 from .. import _input
-from .._centers import Center
+from .._centers import Center, Unit, unreadable
+from .._errors import ModelfleetError
 from . import _backend, _url
 from ._backend import BackEnd, Definition
 from ._block import Block
@@ -75,6 +76,18 @@ def check_center(center: Center) -> None:
 def definition(center: Center) -> Definition:
     """How systemd mounts a center."""
     return _back_end(center.storage_url).definition(_url.parse(center.storage_url), center)
+
+
+def require_readable(unit: Unit) -> None:
+    """Refuse a center whose storage this release does not know, or whose record has a URL that is none.
+
+    Raises:
+        ModelfleetError: C(center_unreadable).
+    """
+    try:
+        definition(unit.center)
+    except ModelfleetError as problem:
+        raise unreadable(unit.path, f"its storage is not known to this release: {problem.what}") from None
 
 
 def path(url: str) -> str:
