@@ -59,6 +59,8 @@ def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
         file_system(os.makedirs, center.mount_point, 0o755, True)
     elif step.action == plans.WRITE_SECRETS:
         file_system(_center_files.write_secrets, center.name, secrets)
+    elif step.action == plans.PROTECT_SECRETS:
+        file_system(_center_files.protect_secrets, center.name)
     elif step.action == plans.WRITE_KEEPER:
         file_system(_keeper_file.install)
     elif step.action == plans.WRITE_UNIT:

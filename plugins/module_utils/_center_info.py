@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _center_state, _center_unit, _center_users, _centers, _storage, _systemd
+from . import _center_files, _center_state, _center_unit, _center_users, _centers, _storage, _systemd
 from ._errors import ModelfleetError
 
 # The state of a center whose record cannot be understood.
@@ -116,6 +116,10 @@ def _drift(unit: _centers.Unit, state: _systemd.Unit, seen: _center_state.Seen, 
     found = []
     if unit.text != _center_unit.render(center):
         found.append("unit edited, or written by another release")
+    if _center_files.missing_secrets(center):
+        found.append("credentials missing")
+    if _center_files.exposed(center.name):
+        found.append("credentials not for root alone")
     if state.needs_reload:
         found.append("systemd has not read the unit")
     if state.active and not state.enabled:

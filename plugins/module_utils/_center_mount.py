@@ -24,6 +24,7 @@ FAIL, WARN, REMOUNT_IT = "fail", "warn", "remount"
 # Steps, in the words that results show.
 MAKE_MOUNT_POINT = "make_mount_point"
 WRITE_SECRETS = "write_credentials"
+PROTECT_SECRETS = "protect_credentials"
 WRITE_KEEPER = "write_keeper"
 WRITE_UNIT = "write_unit"
 RELOAD = "reload_systemd"
@@ -55,7 +56,8 @@ class View:
         directory: whether the mount point exists.
         keeper: whether the program and the units that look after centers are there as they should be.
         watched: whether the timer of this center runs.
-        secrets: whether the files for its client are as they should be.
+        secrets: whether the files for its client say what they should.
+        private: whether these are for root alone.
         pending: whether an earlier run wrote a unit and did not come to mounting.
         others: whether other centers need the keeper.
         has_secrets: whether there are files for its client.
@@ -69,6 +71,7 @@ class View:
     keeper: bool = True
     watched: bool = True
     secrets: bool = True
+    private: bool = True
     pending: bool = False
     others: bool = True
     has_secrets: bool = False
@@ -207,6 +210,8 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
     actions = [] if view.directory or adopted else [MAKE_MOUNT_POINT]
     if not view.secrets:
         actions.append(WRITE_SECRETS)
+    elif not view.private:
+        actions.append(PROTECT_SECRETS)
     if _center_unit.needs_keeper(center) and not view.keeper:
         actions.append(WRITE_KEEPER)
     rewrite = view.ours is None or view.ours.text != _center_unit.render(center)

@@ -14,7 +14,7 @@ import os
 import shutil
 import typing as t
 
-from . import _center_files, _center_state, _center_unit, _centers, _keeper_file, _opener, _storage, _systemd
+from . import _center_files, _center_state, _center_unit, _centers, _input, _keeper_file, _opener, _storage, _systemd
 from ._center_mount import View, find
 from ._errors import ModelfleetError
 
@@ -38,7 +38,7 @@ def observe(
         take_over: whether it may take the place of somebody else's mount or unit.
 
     Raises:
-        ModelfleetError: C(center_conflict), C(client_missing), C(cache_on_root), C(storage_missing),
+        ModelfleetError: C(center_conflict), C(invalid_input), C(client_missing), C(cache_on_root), C(storage_missing),
             C(storage_timeout), C(storage_error).
     """
     unit = _systemd.show(_unit_name(center, wanted, units))
@@ -52,6 +52,7 @@ def observe(
     if wanted:
         _refuse_twins(center, ours, units)
         _require(center)
+        _require_secrets(center, secrets)
         seen = _look(center, unit.name, deadline)
         if not take_over:
             _refuse_conflict(center, ours, unit, seen)
@@ -65,7 +66,8 @@ def observe(
         seen.mount is not None or os.path.isdir(center.mount_point),
         keeper=_keeper_file.installed(),
         watched=timer.running,
-        secrets=secrets is None or _center_files.same(center.name, secrets),
+        secrets=secrets is None or _center_files.secrets(center.name) == dict(secrets),
+        private=not _center_files.exposed(center.name),
         pending=_center_files.is_pending(center.name),
         others=any(_needs_keeper(other.center) for other in units if other.center.name != center.name),
         has_secrets=_center_files.any_secrets(center.name),
@@ -151,6 +153,12 @@ def _require(center: _centers.Center) -> None:
             f"model center '{center.name}': {center.cache_dir} is on the root file system, which the cache would fill",
             cache_dir=center.cache_dir,
         )
+
+
+def _require_secrets(center: _centers.Center, given: t.Optional[t.Mapping[str, str]]) -> None:
+    missing = [] if given is not None else _center_files.missing_secrets(center)
+    if missing:
+        raise _input.invalid("credentials", f"they are needed again, because {missing[0]} is not there any more")
 
 
 def _look(center: _centers.Center, unit: str, deadline: float) -> _center_state.Seen:

@@ -54,6 +54,8 @@ options:
       - Secrets of the storage, which reach its client by files that only root can read, or by its environment, and are
         shown nowhere.
       - Without it an earlier run's secrets stay. An empty dictionary takes them away.
+      - Files of theirs that others than root could read are protected again. When one of them is gone, the secrets are
+        needed again, which is told as V(invalid_input).
     type: dict
     suboptions:
       access_key:

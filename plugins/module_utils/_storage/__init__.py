@@ -79,15 +79,16 @@ def definition(center: Center) -> Definition:
 
 
 def require_readable(unit: Unit) -> None:
-    """Refuse a center whose storage this release does not know, or whose record has a URL that is none.
+    """Refuse a center whose storage this release does not know, or whose record cannot be true.
 
     Raises:
         ModelfleetError: C(center_unreadable).
     """
     try:
         definition(unit.center)
+        secret_paths(unit.center)
     except ModelfleetError as problem:
-        raise unreadable(unit.path, f"its storage is not known to this release: {problem.what}") from None
+        raise unreadable(unit.path, f"this release does not understand it: {problem.what}") from None
 
 
 def path(url: str) -> str:
@@ -126,6 +127,11 @@ def secrets(center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         return {}
     files = back_end.secrets(_url.parse(center.storage_url), center, given) if given or needs_file(center) else {}
     return {_backend.secret_path(center, name): text for name, text in files.items()}
+
+
+def secret_paths(center: Center) -> list[str]:
+    """Where the files must be that the client of a center was given."""
+    return sorted(secrets(center, dict.fromkeys(center.credentials, "-")))
 
 
 def needs_file(center: Center) -> bool:

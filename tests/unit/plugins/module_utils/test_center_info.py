@@ -16,6 +16,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_unit,
     _center_users,
     _centers,
+    _storage,
     _systemd,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
@@ -62,6 +63,21 @@ def test_what_is_of_a_center_is_shown(host):
     with pytest.raises(ModelfleetError) as caught:
         _center_info.info(["other"], 5)
     assert caught.value.code == "center_unknown"
+
+
+def test_credentials_that_are_gone_or_that_others_can_read_are_told_of(host, monkeypatch, tmp_path):
+    monkeypatch.setattr(_storage._backend, "directory", lambda name: str(tmp_path / "secrets" / name))
+    center = dataclasses.replace(b.CENTER, storage_url="smb://svc@nas/depot", credentials=("password",))
+    (host.root / "mnt-depot.mount").write_text(_center_unit.render(center), encoding="utf-8")
+    drift = ["credentials missing", "nobody looks after it"]
+    assert _center_info.info(None, 5)[0]["drift"] == drift
+    login = tmp_path / "secrets" / "depot" / "login"
+    login.parent.mkdir(parents=True, mode=0o700)
+    login.write_text("password=hunter2")
+    login.chmod(0o644)
+    assert _center_info.info(None, 5)[0]["drift"] == ["credentials not for root alone", *drift[1:]]
+    login.chmod(0o600)
+    assert _center_info.info(None, 5)[0]["drift"] == drift[1:]
 
 
 def test_a_libvirt_that_is_down_hides_only_the_users(host, monkeypatch):

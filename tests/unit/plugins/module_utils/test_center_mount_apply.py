@@ -103,6 +103,18 @@ def test_credentials_are_written_for_root_alone(host):
     assert [item.name for item in path.parent.iterdir()] == ["keys"]
 
 
+def test_credentials_that_others_could_read_are_for_root_alone_again(host):
+    path = host.root / "secrets" / "depot" / "keys"
+    path.parent.mkdir(parents=True, mode=0o755)
+    path.write_text("hunter2")
+    path.chmod(0o644)
+    view = host.view(_center_unit.render(host.center), mounted=True, private=False)
+    healthy = dataclasses.replace(view.seen, state=_center_state.HEALTHY)
+    host.apply("mounted", dataclasses.replace(view, seen=healthy))
+    assert [oct(item.stat().st_mode & 0o777) for item in (path.parent, path)] == ["0o700", "0o600"]
+    assert (path.read_text(), host.calls) == ("hunter2", [])
+
+
 def test_a_run_that_is_killed_while_it_mounts_again_leaves_word(host, monkeypatch):
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt

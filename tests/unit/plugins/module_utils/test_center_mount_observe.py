@@ -296,13 +296,13 @@ def test_what_was_only_looked_at_is_still_somebody_elses(center, fragment, host,
         "show",
         lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
     )
-    assert refusal(center, units=[ADOPTED]) == "center_conflict"
-    assert observe(center, units=[ADOPTED], take_over=True).mounted
+    assert refusal(center, units=[ADOPTED], secrets={}) == "center_conflict"
+    assert observe(center, units=[ADOPTED], secrets={}, take_over=True).mounted
     host.mounts = [b.ROOT]
     if fragment:
-        assert refusal(center, units=[ADOPTED]) == "center_conflict"
+        assert refusal(center, units=[ADOPTED], secrets={}) == "center_conflict"
     else:
-        assert not observe(center, units=[ADOPTED]).mounted
+        assert not observe(center, units=[ADOPTED], secrets={}).mounted
 
 
 def test_a_service_that_moves_does_not_take_the_place_of_somebody_elses_mount(host, monkeypatch):
@@ -315,9 +315,9 @@ def test_a_service_that_moves_does_not_take_the_place_of_somebody_elses_mount(ho
         "show",
         lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
     )
-    assert refusal(BUCKET, units=[elsewhere]) == "center_conflict"
+    assert refusal(BUCKET, units=[elsewhere], secrets={}) == "center_conflict"
     host.mounts = [b.ROOT]
-    assert observe(BUCKET, units=[elsewhere]).ours == elsewhere
+    assert observe(BUCKET, units=[elsewhere], secrets={}).ours == elsewhere
 
 
 def test_two_centers_cannot_have_one_uuid(host):
@@ -351,6 +351,51 @@ def test_credentials_of_a_center_that_nobody_knows_are_found(host, monkeypatch):
     unknown = dataclasses.replace(CENTER, storage_url="")
     found = observe(unknown, wanted=False, units=[])
     assert (found.ours, found.has_secrets) == (None, True)
+
+
+@pytest.fixture
+def keys(host, monkeypatch, tmp_path):
+    """The file with the secrets of a bucket that is mounted, in its directory."""
+    monkeypatch.setattr(_center_observe._storage._backend, "directory", lambda name: str(tmp_path / name))
+    host.programs, host.known = {"s3fs"}, []
+    host.fragment = ""
+    path = tmp_path / "depot" / "keys"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("AKIDEPOT7:hunter2\n")
+    path.chmod(0o600)
+    host.mounts = [b.ROOT]
+    return path
+
+
+S3FS = dataclasses.replace(BUCKET, client="s3fs", credentials=("access_key", "secret_key"))
+
+
+def test_credentials_that_are_as_they_were_written_are_right(keys):
+    found = observe(S3FS, units=[])
+    assert (found.secrets, found.private) == (True, True)
+
+
+@pytest.mark.parametrize(("file", "directory"), [(0o644, 0o700), (0o640, 0o700), (0o400, 0o700), (0o600, 0o755)])
+def test_credentials_that_others_can_read_are_seen_without_being_given(file, directory, keys):
+    keys.chmod(file)
+    keys.parent.chmod(directory)
+    for secrets in (None, {str(keys): "AKIDEPOT7:hunter2\n"}):
+        found = observe(S3FS, units=[], secrets=secrets)
+        assert (found.secrets, found.private) == (True, False)
+
+
+def test_credentials_of_somebody_elses_are_not_for_root_alone(keys, monkeypatch):
+    monkeypatch.setattr(_center_files.os, "geteuid", lambda: 4711)
+    assert observe(S3FS, units=[]).private is False
+
+
+def test_credentials_that_are_gone_are_needed_again(keys):
+    keys.unlink()
+    with pytest.raises(ModelfleetError) as caught:
+        observe(S3FS, units=[])
+    assert (caught.value.code, caught.value.details["option"]) == ("invalid_input", "credentials")
+    assert observe(S3FS, units=[], secrets={str(keys): "AKIDEPOT7:hunter3\n"}).secrets is False
+    assert observe(S3FS, units=[], wanted=False).secrets is True
 
 
 @pytest.mark.parametrize(
