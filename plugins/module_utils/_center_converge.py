@@ -114,16 +114,18 @@ def _free(
     dead = place.seen.state == _center_state.DEAD or not place.mounted
     if dead and all(step.action == _center_mount.REMOUNT for step in disturbing):
         disturbing = []
-    if known is None or not (disturbing or renamed):
+    if not (disturbing or renamed):
         return []
-    users = _center_users.find(known.center, place.seen.mount, timeout)
+    # Of a unit that somebody removed the mount may be left, and VMs that have models of it.
+    used = known.center if known is not None else center
+    users = _center_users.find(used, place.seen.mount, timeout)
     if not force:
         what = "taken away"
         if not disturbing:
             what = "given another UUID"
         elif disturbing[0].action == _center_mount.REMOUNT:
             what = "mounted again"
-        _center_users.refuse(known.center, users, what)
+        _center_users.refuse(used, users, what)
     if not users:
         return []
     request = _converge.Request(
@@ -144,7 +146,7 @@ def _free(
             cause=failure.as_result(),
         )
     if not check_mode:
-        _center_users.refuse(known.center, _center_users.find(known.center, place.seen.mount, timeout), "taken away")
+        _center_users.refuse(used, _center_users.find(used, place.seen.mount, timeout), "taken away")
     return [user.as_dict() for user in users]
 
 

@@ -202,6 +202,16 @@ def test_a_unit_that_is_left_over_does_not_hide_who_uses_the_center(host, monkey
     assert code(read_only=False) == "center_in_use"
 
 
+def test_a_mount_whose_unit_is_gone_is_not_taken_over_under_vms(host, monkeypatch):
+    left = dataclasses.replace(host.observe(), ours=None, unit=ON._replace(active_state="inactive"))
+    monkeypatch.setattr(_centers, "units", list)
+    monkeypatch.setattr(_center_observe, "observe", lambda *_arguments: left)
+    assert code(take_over=True) == "center_in_use"
+    assert host.applied == []
+    assert [user["vm"] for user in run(take_over=True, force=True)["unmounted"]] == ["render-4"]
+    assert run(take_over=True)["unmounted"] == []
+
+
 def test_a_dead_mount_is_replaced_whoever_uses_it(host):
     host.state = _center_state.DEAD
     assert run()["actions"] == ["remount"]
