@@ -14,7 +14,18 @@ import os
 import shutil
 import typing as t
 
-from . import _center_files, _center_state, _center_unit, _centers, _input, _keeper_file, _opener, _storage, _systemd
+from . import (
+    _center_files,
+    _center_rivals,
+    _center_state,
+    _center_unit,
+    _centers,
+    _input,
+    _keeper_file,
+    _opener,
+    _storage,
+    _systemd,
+)
 from ._center_mount import View, find
 from ._errors import ModelfleetError
 
@@ -58,6 +69,9 @@ def observe(
             _refuse_conflict(center, ours, unit, seen)
     else:
         seen = _center_state.at(center)
+    rivals: tuple[_center_rivals.Rival, ...] = ()
+    if wanted and not _storage.definition(center).adopted:
+        rivals = tuple(_center_rivals.find(center.mount_point, [known.name for known in units]))
     timer = _systemd.show(_center_unit.timer(center))
     return View(
         ours,
@@ -72,6 +86,9 @@ def observe(
         others=any(_needs_keeper(other.center) for other in units if other.center.name != center.name),
         has_secrets=_center_files.any_secrets(center.name),
         timer_left=timer.active != timer.enabled,
+        rivals=rivals,
+        drop_ins=_center_rivals.present(center.mount_point),
+        yields=_center_rivals.wanted(center, unit.name, rivals),
     )
 
 

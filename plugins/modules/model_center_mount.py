@@ -135,8 +135,12 @@ options:
     default: fail
   take_over:
     description:
-      - Take the place of a mount or a unit of somebody else's at the mount point. A line in C(/etc/fstab) stays; it has
-        no effect any more while the model center is defined.
+      - Take the place of a mount or a unit of somebody else's at the mount point.
+      - A line in C(/etc/fstab), and any other unit for the mount point, stays and yields. systemd does not start it as
+        long as the model center is defined, and has it back when it is absent. Only a mount unit in
+        C(/etc/systemd/system), whose name a model center may need itself, is replaced for good.
+      - When the model center cannot be mounted, what systemd had mounted there is mounted again. Of a mount that was
+        made by hand nobody knows how.
     type: bool
     default: false
   force:
