@@ -17,14 +17,14 @@ from storage.test_back_ends import MOUNT_POINT, NAME, center, info, task
 
 pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
 
-MOUNT, AUTOMOUNT = (rf"var-lib-modelfleet-centers-depot\x2d9.{kind}" for kind in ("mount", "automount"))
+MOUNT = r"var-lib-modelfleet-centers-depot\x2d9.mount"
 THEIRS = "/srv/theirs"
 # What is wrong with a center that cannot be mounted.
 FAILS = {"sftp": "sftp://svc@127.0.0.1:2222/none", "squashfs": "image:///data/none.squashfs"}
 
 
 def seen(host: Host) -> str:
-    """What is seen at the mount point, without a look that an automount would answer."""
+    """What is seen at the mount point."""
     found = host.run(["findmnt", "--noheadings", "--output=SOURCE,FSTYPE", MOUNT_POINT], check=False).stdout
     return "theirs" if THEIRS in found else found.strip()
 
@@ -34,27 +34,20 @@ def reload(host: Host, lines: str) -> None:
     host.run(["systemctl", "daemon-reload"])
 
 
-@pytest.fixture(params=["ro", pytest.param("ro,x-systemd.automount", marks=pytest.mark.long)])
-def options(request: pytest.FixtureRequest) -> str:
-    """Options of the line in fstab."""
-    wanted: str = request.param
-    return wanted
-
-
 @pytest.fixture
-def theirs(options: str, prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Host]]:
+def theirs(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Host]]:
     """Both hosts, with something mounted by fstab where the center shall be."""
     before = {name: host.run(["cat", "/etc/fstab"], check=False).stdout for name, host in prepared.items()}
     for name, host in prepared.items():
         host.run(["mkdir", "-p", THEIRS, MOUNT_POINT])
         host.write(f"{THEIRS}/readme", "theirs\n")
-        reload(host, f"{before[name]}\n{THEIRS} {MOUNT_POINT} none bind,{options} 0 0\n")
-        host.run(["systemctl", "start", AUTOMOUNT if "automount" in options else MOUNT])
+        reload(host, f"{before[name]}\n{THEIRS} {MOUNT_POINT} none bind,ro 0 0\n")
+        host.run(["systemctl", "start", MOUNT])
         assert host.run(["cat", f"{MOUNT_POINT}/readme"]).stdout == "theirs\n"
     yield prepared
     ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
     for name, host in prepared.items():
-        host.run(["systemctl", "stop", "lab-boot.target", AUTOMOUNT, MOUNT], check=False)
+        host.run(["systemctl", "stop", "lab-boot.target", MOUNT], check=False)
         host.run(["rm", "-f", "/run/systemd/system/lab-boot.target"])
         reload(host, before[name])
 
@@ -63,7 +56,7 @@ def theirs(options: str, prepared: dict[str, Host], ansible: Ansible) -> Iterato
     "storage", [STORAGES["sftp"], pytest.param(STORAGES["squashfs"], marks=pytest.mark.long)], ids=str, indirect=True
 )
 def test_a_line_of_fstab_yields_and_has_its_place_again(
-    storage: Storage, options: str, theirs: dict[str, Host], ansible: Ansible
+    storage: Storage, theirs: dict[str, Host], ansible: Ansible
 ) -> None:
     wish = center(storage, take_over=True)
     fails = {**wish, "storage_url": FAILS[storage.name], "timeout": 20}
@@ -74,8 +67,8 @@ def test_a_line_of_fstab_yields_and_has_its_place_again(
     for host in theirs.values():
         assert host.run(["cat", f"{MOUNT_POINT}/readme"]).stdout == "theirs\n"
         assert host.run(["find", "/etc/systemd", "-name", "modelfleet-center.conf"]).stdout == ""
-    # A mount unit has the name of the one that is made of the line, and nobody needs to yield to it but an automount.
-    yields = storage.service or "automount" in options
+    # A mount unit has the name of the one that is made of the line, which needs no more to be passed over.
+    yields = storage.service
     for results in ansible.each("model_center_mount", [wish, wish]).values():
         assert [result.get("msg") for result in results] == [None] * 4
         assert ["take_over" in result["actions"] for result in results] == [yields, yields, False, False]
