@@ -15,7 +15,7 @@ import typing as t
 
 from . import _center_files, _center_rivals, _center_unit, _keeper_file, _systemd
 from . import _center_mount as plans
-from ._center_effects import file_system, mount, unmount, verify
+from ._center_effects import file_system, make_directory, mount, unmount, verify
 from ._center_undo import Before
 from ._center_undo import path as unit_path
 from ._errors import ModelfleetError
@@ -56,7 +56,7 @@ def apply(
 def _do(step: plans.Step, view: plans.View, secrets: t.Mapping[str, str], timeout: float) -> None:
     center, path = step.center, unit_path(step.unit)
     if step.action == plans.MAKE_MOUNT_POINT:
-        file_system(os.makedirs, center.mount_point, 0o755, True)
+        make_directory(center.mount_point, 0o755, timeout)
     elif step.action == plans.WRITE_SECRETS:
         file_system(_center_files.write_secrets, center.name, secrets)
     elif step.action == plans.PROTECT_SECRETS:

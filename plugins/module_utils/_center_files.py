@@ -16,7 +16,7 @@ import stat
 import struct
 import typing as t
 
-from . import _storage
+from . import _mountinfo, _storage
 from ._centers import Center
 
 _PENDING = "/run/modelfleet/pending"
@@ -125,30 +125,26 @@ def clear_pending(name: str) -> None:
         os.unlink(os.path.join(_PENDING, name))
 
 
-def on_root(path: str) -> bool:
-    """Whether a directory is, or would be made, on the root file system."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return os.stat(path).st_dev == os.stat("/").st_dev
-
-
 def protect(directory: str) -> None:
     """Keep everybody from writing into an empty mount point, if its file system can do that."""
     with contextlib.suppress(OSError):
-        if not os.listdir(directory):
+        if not _mountinfo.at(directory) and not os.listdir(directory):
             _set_immutable(directory, True)
 
 
 def unprotect(directory: str) -> None:
     """Let a mount point be written into again."""
     with contextlib.suppress(OSError):
-        _set_immutable(directory, False)
+        # What is mounted there may answer nobody.
+        if not _mountinfo.at(directory):
+            _set_immutable(directory, False)
 
 
 def remove_mount_point(directory: str) -> None:
     """Remove an empty mount point. Not ours to empty: what was put there before the center was mounted stays."""
     unprotect(directory)
     with contextlib.suppress(OSError):
+        # Refused where something is mounted, without a question to that.
         os.rmdir(directory)
 
 

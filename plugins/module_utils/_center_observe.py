@@ -62,7 +62,7 @@ def observe(
         return View(None, unit, nothing, False, has_secrets=_center_files.any_secrets(center.name))
     if wanted:
         _refuse_twins(center, ours, units)
-        _require(center)
+        _require(center, deadline)
         _require_secrets(center, secrets)
         seen = _look(center, unit.name, deadline)
         if not take_over:
@@ -77,7 +77,7 @@ def observe(
         ours,
         unit,
         seen,
-        seen.mount is not None or os.path.isdir(center.mount_point),
+        seen.mount is not None or _opener.look(center.mount_point, ["."], deadline)[0].identity is not None,
         keeper=_keeper_file.installed(),
         watched=timer.running,
         secrets=secrets is None or _center_files.secrets(center.name) == dict(secrets),
@@ -153,7 +153,7 @@ def _conflict(center: _centers.Center, taken: str) -> ModelfleetError:
     )
 
 
-def _require(center: _centers.Center) -> None:
+def _require(center: _centers.Center, deadline: float) -> None:
     for need in _storage.definition(center).needs:
         if shutil.which(need.program, path=_PROGRAMS) is None:
             raise ModelfleetError(
@@ -164,12 +164,24 @@ def _require(center: _centers.Center) -> None:
                 debian=need.debian,
                 red_hat=need.red_hat,
             )
-    if center.cache_dir and _center_files.on_root(center.cache_dir):
+    if center.cache_dir and _on_root(center, deadline):
         raise ModelfleetError(
             "cache_on_root",
             f"model center '{center.name}': {center.cache_dir} is on the root file system, which the cache would fill",
             cache_dir=center.cache_dir,
         )
+
+
+def _on_root(center: _centers.Center, deadline: float) -> bool:
+    """Whether the cache of a center is, or would be made, on the root file system."""
+    path = center.cache_dir
+    while True:
+        found = _opener.look(path, ["."], deadline)[0]
+        if found.error == errno.ETIMEDOUT:
+            raise _source_error(center, path, found.error)
+        if found.identity is not None:
+            return found.identity[0] == os.stat("/").st_dev
+        path = os.path.dirname(path)
 
 
 def _require_secrets(center: _centers.Center, given: t.Optional[t.Mapping[str, str]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 
 import pytest
 
@@ -187,6 +188,15 @@ def test_a_stale_handle_means_a_dead_client_for_the_whole_mount_only(operation, 
     assert _center_state.judge(answers, lambda: True)[0] == state
 
 
+def test_a_mount_point_is_not_touched_where_something_is_mounted(host, monkeypatch):
+    touched = []
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(_center_files.os, name, lambda path, *_rest: touched.append(path) or [])
+    _center_files.protect(CENTER.mount_point)
+    _center_files.unprotect(CENTER.mount_point)
+    assert touched == []
+
+
 @pytest.mark.parametrize(("names", "calls"), [([], [True]), (["a"], [])])
 def test_only_an_empty_mount_point_is_made_immutable(names, calls, monkeypatch, tmp_path):
     for name in names:
@@ -254,11 +264,25 @@ def test_a_client_that_is_not_installed_is_named(host):
     assert caught.value.details["debian"] == "nfs-common"
 
 
-def test_a_cache_does_not_fill_the_disk_of_the_system(host, monkeypatch):
-    host.programs = {"juicefs"}
-    cached = dataclasses.replace(CENTER, storage_url="juicefs+redis://meta/1", cache_dir="/no/such/place")
-    monkeypatch.setattr(_center_files, "on_root", lambda path: path == "/no/such/place")
-    assert refusal(cached) == "cache_on_root"
+CACHED = dataclasses.replace(CENTER, storage_url="juicefs+redis://meta/1", cache_dir="/cache/models/a")
+
+
+@pytest.mark.parametrize(("where", "refused"), [("/cache/models", False), ("/cache", False), ("/", True)])
+def test_a_cache_does_not_fill_the_disk_of_the_system(where, refused, host):
+    host.programs, host.mounts = {"juicefs"}, [b.ROOT]
+    host.fragment = ""
+    system = os.stat("/").st_dev
+    host.directories["/"] = (system, 2)
+    host.directories[where] = (system if refused else system + 1, 7)
+    if refused:
+        assert refusal(CACHED, units=[]) == "cache_on_root"
+    else:
+        assert observe(CACHED, units=[]).ours is None
+
+
+def test_a_cache_on_storage_that_hangs_is_not_waited_for(host):
+    host.programs, host.error = {"juicefs"}, errno.ETIMEDOUT
+    assert refusal(CACHED, units=[]) == "storage_timeout"
 
 
 def test_a_center_does_not_take_the_place_of_another(host):
@@ -409,8 +433,12 @@ def test_a_timer_may_be_left_half(active, enabled, left, host, monkeypatch):
     assert observe().timer_left is left
 
 
-def test_a_mount_point_may_be_there_without_a_mount(host, tmp_path):
+def test_a_mount_point_may_be_there_without_a_mount(host, monkeypatch):
     host.mounts, host.fragment, host.known = [b.ROOT], "", []
-    missing = dataclasses.replace(CENTER, mount_point=str(tmp_path / "missing"))
+    missing = dataclasses.replace(CENTER, mount_point="/mnt/missing")
     assert observe(missing, units=[]).directory is False
-    assert observe(dataclasses.replace(missing, mount_point=str(tmp_path)), units=[]).directory is True
+    assert observe(units=[]).directory is True
+    # Where something is mounted nobody needs to ask.
+    host.mounts = [b.ROOT, MOUNT]
+    monkeypatch.setattr(_opener, "look", lambda *_arguments: pytest.fail("asked"))
+    assert observe(wanted=False).directory is True

@@ -257,14 +257,6 @@ def test_words_of_a_command_are_not_expanded_by_systemd(word, escaped):
     assert _center_unit.argument(word) == escaped
 
 
-def test_the_cache_may_be_on_a_disk_that_is_not_the_systems(monkeypatch):
-    devices = {"/": 1, "/cache": 2, "/var": 1}
-    monkeypatch.setattr(_center_files.os.path, "isdir", devices.__contains__)
-    monkeypatch.setattr(_center_files.os, "stat", lambda path: os.stat_result((0, 0, devices[path], *[0] * 7)))
-    assert _center_files.on_root("/var/cache/x") is True
-    assert _center_files.on_root("/cache/models/x") is False
-
-
 def test_storage_says_which_client_needs_a_file():
     assert _storage.needs_file(dataclasses.replace(BUCKET, client=""))
     assert not _storage.needs_file(BUCKET)
