@@ -38,8 +38,8 @@ def mount(center: _centers.Center, unit: str, timeout: float, again: bool = Fals
         # systemd would make it, too; but what is written into it while nothing is mounted would never be seen again.
         make_directory(center.mount_point, 0o755, timeout)
         _center_files.protect(center.mount_point)
-    if center.cache_dir:
-        make_directory(center.cache_dir, 0o700, timeout)
+    if definition.cache:
+        make_directory(definition.cache, 0o700, timeout)
     try:
         _systemd.call("start", unit, timeout, code="center_mount_failed")
     except ModelfleetError as problem:

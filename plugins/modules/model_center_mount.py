@@ -107,6 +107,8 @@ options:
     description:
       - Directory on a local disk in which the client of C(s3), C(davs) or C(juicefs) keeps what it has read. It must
         not be on the root file system.
+      - Several model centers may name the same. Each has its own below it, with JuiceFS each volume, and it stays when
+        the model center is absent.
     type: str
   cache_size:
     description:
