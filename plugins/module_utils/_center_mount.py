@@ -58,6 +58,7 @@ class View:
         seen: what is at the mount point.
         directory: whether the mount point exists.
         keeper: whether the program and the units that look after centers are there as they should be.
+        has_keeper: whether any of these are there.
         watched: whether the timer of this center runs.
         secrets: whether the files for its client say what they should.
         private: whether these are for root alone.
@@ -75,6 +76,7 @@ class View:
     seen: _center_state.Seen
     directory: bool
     keeper: bool = True
+    has_keeper: bool = True
     watched: bool = True
     secrets: bool = True
     private: bool = True
@@ -239,7 +241,14 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
         actions.append(WATCH)
     if (view.watched or view.timer_left) and (adopted or not center.keep_alive):
         actions.append(UNWATCH)
+    if _unneeded(view) and not _center_unit.needs_keeper(center):
+        actions += [REMOVE_KEEPER, RELOAD]
     return actions
+
+
+def _unneeded(view: View) -> bool:
+    """Whether the keeper goes when this center does not need it."""
+    return view.has_keeper and not view.others
 
 
 def _mounting(view: View, center: _centers.Center, on_unhealthy: str, adopted: bool) -> list[str]:
@@ -277,8 +286,8 @@ def _absent(view: View) -> list[str]:
         # An earlier run, or somebody else, removed only the unit.
         return secrets
     center = view.ours.center
-    keeper = [REMOVE_KEEPER] if not view.others and _center_unit.needs_keeper(center) else []
     place = [REMOVE_MOUNT_POINT] if view.directory and not _storage.definition(center).adopted else []
+    keeper = [REMOVE_KEEPER] if _unneeded(view) else []
     rivals = [GIVE_BACK] if view.drop_ins else []
     # The unit, which is the record, goes last: a run that is killed before leaves something that is found again.
     return [*_unmounted(view), *secrets, *keeper, *rivals, *place, REMOVE_UNIT, RELOAD]

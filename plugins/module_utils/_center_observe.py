@@ -79,11 +79,12 @@ def observe(
         seen,
         seen.mount is not None or _opener.look(center.mount_point, ["."], deadline)[0].identity is not None,
         keeper=_keeper_file.installed(),
+        has_keeper=_keeper_file.left(),
         watched=timer.running,
         secrets=secrets is None or _center_files.secrets(center.name) == dict(secrets),
         private=not _center_files.exposed(center.name),
         pending=_center_files.is_pending(center.name),
-        others=any(_needs_keeper(other.center) for other in units if other.center.name != center.name),
+        others=_others(center, units),
         has_secrets=_center_files.any_secrets(center.name),
         timer_left=timer.active != timer.enabled,
         rivals=rivals,
@@ -92,11 +93,16 @@ def observe(
     )
 
 
+def _others(center: _centers.Center, units: t.Sequence[_centers.Unit]) -> bool:
+    """Whether other centers need the keeper, or may: what nobody understands here may need it."""
+    others = [other.center for other in units if other.center.name != center.name]
+    return any(map(_needs_keeper, others)) or bool(_centers.damaged())
+
+
 def _needs_keeper(center: _centers.Center) -> bool:
     try:
         return _center_unit.needs_keeper(center)
     except ModelfleetError:
-        # A record that this release does not understand: what it may need stays.
         return True
 
 

@@ -53,7 +53,9 @@ class Host:
         monkeypatch.setattr(_systemd, "mount_unit_name", lambda path: path.strip("/").replace("/", "-") + ".mount")
         monkeypatch.setattr(_systemd, "show", self.show)
         monkeypatch.setattr(_centers, "units", lambda: self.known)
+        monkeypatch.setattr(_centers, "damaged", list)
         monkeypatch.setattr(_keeper_file, "installed", lambda: True)
+        monkeypatch.setattr(_keeper_file, "left", lambda: True)
         monkeypatch.setattr(_center_state, "processes", lambda _unit: [7] if self.lives else [])
         monkeypatch.setattr(_center_observe.shutil, "which", lambda name, path: name if name in self.programs else None)
 
@@ -368,6 +370,13 @@ def test_another_center_may_need_the_program(url, keep_alive, needs, host):
     )
     elsewhere = _centers.Unit("/etc/systemd/system/modelfleet-center-other.service", "text", other)
     assert observe(units=[OURS, elsewhere]).others is needs
+
+
+def test_a_center_that_cannot_be_read_may_need_the_program(host, monkeypatch):
+    assert observe().others is False
+    damaged = _centers.Damaged("/etc/systemd/system/mnt-annex.mount", "annex", ModelfleetError("internal_error", "x"))
+    monkeypatch.setattr(_centers, "damaged", lambda: [damaged])
+    assert observe().others is True
 
 
 def test_credentials_of_a_center_that_nobody_knows_are_found(host, monkeypatch):

@@ -156,6 +156,18 @@ def test_a_center_that_nobody_shall_look_after():
     assert actions(steps) == ["write_unit", "reload_systemd", "stop_keeper"]
 
 
+@pytest.mark.parametrize(("others", "has_keeper"), [(True, True), (False, False)])
+def test_the_keeper_goes_with_the_last_center_that_nobody_needs_to_look_after(others, has_keeper):
+    alone = dataclasses.replace(CENTER, keep_alive=False)
+    last = view(ours=unit(alone), watched=False, others=False)
+    assert actions(_center_mount.plan("mounted", alone, last, None)) == ["remove_keeper", "reload_systemd"]
+    steps = actions(_center_mount.plan("mounted", alone, view(others=False), None))
+    assert steps == ["write_unit", "reload_systemd", "stop_keeper", "remove_keeper", "reload_systemd"]
+    kept = dataclasses.replace(last, others=others, has_keeper=has_keeper)
+    assert actions(_center_mount.plan("mounted", alone, kept, None)) == []
+    assert "remove_keeper" not in actions(_center_mount.plan("absent", alone, kept, None))
+
+
 BUCKET = dataclasses.replace(CENTER, storage_url="s3://depot-a/", verify_path="x")
 SERVICE = "modelfleet-center-depot.service"
 SERVICE_ON = ON._replace(name=SERVICE)

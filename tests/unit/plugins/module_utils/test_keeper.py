@@ -228,17 +228,18 @@ def test_the_program_asks_storage_by_itself(tmp_path):
 def test_the_program_and_its_units_are_installed_and_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(_center_unit, "KEEPER", str(tmp_path / "lib" / "keeper"))
     monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(tmp_path))
-    assert not _keeper_file.installed()
+    assert not _keeper_file.installed() and not _keeper_file.left()
     _keeper_file.install()
-    assert _keeper_file.installed()
+    assert _keeper_file.installed() and _keeper_file.left()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "lib",
         "modelfleet-keeper@.service",
         "modelfleet-keeper@.timer",
     ]
     (tmp_path / "modelfleet-keeper@.timer").write_text("edited")
-    assert not _keeper_file.installed()
+    assert not _keeper_file.installed() and _keeper_file.left()
     _keeper_file.remove()
+    assert not _keeper_file.left()
     assert list(tmp_path.iterdir()) == []
     _keeper_file.remove()
 
