@@ -81,6 +81,11 @@ CATALOGUE: dict[str, Entry] = {
         "No mount unit of this collection carries the name.",
         "Define it with modelfleet.kvm.model_center_mount first, or correct the name.",
     ),
+    "center_unreadable": Entry(
+        "The record of a model center cannot be read",
+        "Its unit was edited, or written by a newer release that knows more.",
+        "Use the release that wrote it; or disable, stop and remove the unit by hand, and define the center anew.",
+    ),
     "client_missing": Entry(
         "The client of the storage is not installed",
         "A program that mounts this kind of storage is not on the host.",

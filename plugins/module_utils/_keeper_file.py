@@ -52,6 +52,11 @@ def installed() -> bool:
     return all(_center_files.read(_path(name)) == text for name, text in _center_unit.keeper_units().items())
 
 
+def left() -> bool:
+    """Whether anything of it is there."""
+    return any(map(os.path.exists, _paths()))
+
+
 def install() -> None:
     """Write all of it."""
     os.makedirs(os.path.dirname(_center_unit.KEEPER), 0o755, exist_ok=True)
@@ -68,11 +73,15 @@ def install() -> None:
 
 def remove() -> None:
     """Remove all of it."""
-    for path in (*map(_path, _center_unit.keeper_units()), _center_unit.KEEPER):
+    for path in _paths():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(_center_unit.KEEPER))
+
+
+def _paths() -> list[str]:
+    return [*map(_path, _center_unit.keeper_units()), _center_unit.KEEPER]
 
 
 def _path(name: str) -> str:
