@@ -85,6 +85,12 @@ CATALOGUE: dict[str, Entry] = {
         "Two entries, or an entry and what is mounted already, have the same mount path, tag, or model and version.",
         "Keep one of them. What is mounted and shall move is unmounted first.",
     ),
+    "fleet_stopped": Entry(
+        "The run was stopped before this host's turn",
+        "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated is"
+        " in use on another host.",
+        "Look at the hosts that failed, then run again.",
+    ),
     "guest_mount_failed": Entry(
         "The guest could not mount the model",
         "The mount command failed inside the guest, or what is mounted is not what was asked for.",
@@ -126,6 +132,11 @@ CATALOGUE: dict[str, Entry] = {
         "The KVM host is not prepared",
         "The libvirt hook that brings the sources back before a VM starts is missing or out of date.",
         "Run modelfleet.kvm.kvm_host_prepare (role modelfleet.kvm.kvm_host) on this host first.",
+    ),
+    "host_unreachable": Entry(
+        "A KVM host cannot be asked",
+        "Ansible cannot connect to the host, or its libvirt does not answer, so nobody knows what runs there.",
+        "See that Ansible reaches the host and that libvirt answers there, then run again.",
     ),
     "host_unsupported": Entry(
         "The KVM host lacks something that is needed",
@@ -183,6 +194,11 @@ CATALOGUE: dict[str, Entry] = {
         "The VM has too few free PCIe ports",
         "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",
         "Give the VM more with modelfleet.kvm.vm_model_prepare and restart it, or unmount another model.",
+    ),
+    "no_kvm_hosts": Entry(
+        "The run has no KVM hosts",
+        "The inventory has no hosts that match modelfleet_hosts, or --limit leaves all of them out.",
+        "Name KVM hosts in the limit as well, for example --limit 'llm_serving:kvm_hosts'.",
     ),
     "no_shared_memory": Entry(
         "The VM runs without shared memory",
@@ -265,6 +281,12 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "task_failed": Entry(
+        "A task of the playbook failed",
+        "Ansible itself refused or could not run a task: a variable of a role is missing or malformed, or Python is"
+        " missing on the host.",
+        "Read the message of Ansible; correct the variable or the host that it names.",
+    ),
     "too_many_models": Entry(
         "The view of a VM would have too many models",
         "A view holds 1000 models at most; their records are kept in the XML of the VM.",
@@ -277,10 +299,21 @@ CATALOGUE: dict[str, Entry] = {
         "List the models that the message is about in the same task, with the transport, guest and persistence of the"
         " others, or unmount them first.",
     ),
+    "vm_ambiguous": Entry(
+        "More than one VM can be meant",
+        "KVM hosts of the run have different VMs of this name, several have it shut off, or two hosts of the inventory"
+        " mean the same VM.",
+        "Name the VM by its UUID in model_vm, or say in kvm_host where it belongs; remove what a migration left behind.",
+    ),
     "vm_not_found": Entry(
         "There is no such VM on this host",
         "No domain has this name or UUID.",
         "Correct the name, or run on the host where the VM is.",
+    ),
+    "vm_runs_twice": Entry(
+        "The VM runs on more than one KVM host",
+        "It is being migrated at this moment, or it was started on two hosts, which destroys its disks.",
+        "Wait for the migration to end and run again. Otherwise stop one of the two at once.",
     ),
     "vm_state": Entry(
         "The VM is in a state in which this cannot be done",
