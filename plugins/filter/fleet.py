@@ -95,6 +95,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By their names."""
-        every = (vms, placement, chunks, failures, summary, may_begin, preflight, repairs, removals, blocked)
-        every += (planned, collected)
+        every: list[t.Callable[..., t.Any]] = [vms, placement, chunks, failures, summary, may_begin, preflight]
+        every += [repairs, removals, blocked, planned, collected]
         return {f"fleet_{function.__name__}": _safely(function) for function in every}

@@ -87,8 +87,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "fleet_stopped": Entry(
         "The run was stopped before this host's turn",
-        "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated is"
-        " in use on another host.",
+        "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated"
+        " is in use on another host.",
         "Look at the hosts that failed, then run again.",
     ),
     "guest_mount_failed": Entry(
@@ -303,7 +303,7 @@ CATALOGUE: dict[str, Entry] = {
         "More than one VM can be meant",
         "KVM hosts of the run have different VMs of this name, several have it shut off, or two hosts of the inventory"
         " mean the same VM.",
-        "Name the VM by its UUID in model_vm, or say in kvm_host where it belongs; remove what a migration left behind.",
+        "Name the VM by its UUID in model_vm, or say in kvm_host where it is; remove what a migration left behind.",
     ),
     "vm_not_found": Entry(
         "There is no such VM on this host",

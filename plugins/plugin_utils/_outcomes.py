@@ -118,19 +118,19 @@ def failures(result: Mapping[str, t.Any]) -> list[Failure]:
         for item in (*_list(leaf, "mounts"), *_list(leaf, "vms")):
             error = item.get("error")
             if error and (leaf.get("failed") or leaf.get("error_code")):
-                _add(inside, _failure(item.get("vm", ""), item.get("mount_path", ""), error))
+                _add(inside, _told(item.get("vm", ""), item.get("mount_path", ""), error))
         for error in _list(leaf, "errors"):
-            _add(inside, _failure(error.get("vm", ""), "", error))
+            _add(inside, _told(error.get("vm", ""), "", error))
         if leaf.get("unreachable"):
             inside = [Failure("", "", "host_unreachable", str(leaf.get("msg", "")))]
         elif not inside and (leaf.get("failed") or leaf.get("error_code")):
-            inside = [_failure("", "", leaf)]
+            inside = [_told("", "", leaf)]
         for failure in inside:
             _add(found, failure)
     return found
 
 
-def _failure(vm: t.Any, place: t.Any, error: Mapping[str, t.Any]) -> Failure:
+def _told(vm: t.Any, place: t.Any, error: Mapping[str, t.Any]) -> Failure:
     # What Ansible itself says may be long and have lines.
     msg = " ".join(str(error.get("msg", "")).split())
     code = error["error_code"] if error.get("error_code") else "task_failed"

@@ -45,7 +45,7 @@ class Seen:
         self._known: dict[str, list[Domain]] = {}
         self._here: dict[str, dict[str, str]] = {}
         for host, result in results.items():
-            if not isinstance(result, Mapping) or "vms" not in result:
+            if not isinstance(result, Mapping) or "vms" not in result or _failed(result):
                 self.silent.append(host)
                 continue
             here = self._here.setdefault(host, {})
@@ -72,27 +72,34 @@ class Seen:
         silent = [host for host in self.silent if not only or host in only]
         running = [domain for domain in found if domain.active]
         if len({domain.uuid for domain in found}) > 1:
-            raise _puzzle("vm_ambiguous", name, "different VMs have this name", found)
+            raise _puzzle(name, code="vm_ambiguous", what="different VMs have this name", found=found)
         if len(running) > 1:
-            raise _puzzle("vm_runs_twice", name, "it runs", running)
+            raise _puzzle(name, code="vm_runs_twice", what="it runs", found=running)
         if running:
             # What is shut off elsewhere is what a migration left behind.
             return running[0]
         if silent:
             what = f"is shut off on {found[0].host} and may run" if found else "may be"
             raise ModelfleetError(
-                "host_unreachable", f"VM {name} {what} on {', '.join(silent)}, which cannot be asked", vm=name, hosts=silent
+                "host_unreachable",
+                f"VM {name} {what} on {', '.join(silent)}, which cannot be asked",
+                vm=name,
+                hosts=silent,
             )
         if len(found) > 1:
-            raise _puzzle("vm_ambiguous", name, "it is shut off", found)
+            raise _puzzle(name, code="vm_ambiguous", what="it is shut off", found=found)
         return found[0] if found else None
+
+
+def _failed(result: Mapping[str, t.Any]) -> bool:
+    return any(result.get(name) for name in ("failed", "unreachable", "error_code"))
 
 
 def _key(name: str) -> str:
     return name.lower() if _input.is_uuid(name) else name
 
 
-def _puzzle(code: str, name: str, what: str, found: list[Domain]) -> ModelfleetError:
+def _puzzle(name: str, code: str, what: str, found: list[Domain]) -> ModelfleetError:
     hosts = [domain.host for domain in found]
     return ModelfleetError(code, f"VM {name}: {what} on {', '.join(hosts)}", vm=name, hosts=hosts)
 
@@ -113,12 +120,12 @@ def decide(
         sync: whether the inventory is the whole truth.
 
     Returns:
-        C(hosts): by name C(mounts), C(purge) and C(vms) for vm_model_mount, and C(named), the VMs that the run is about.
+        C(hosts): by name C(mounts), C(purge) and C(vms) for vm_model_mount, and C(named), the VMs of the run.
         C(failures): VMs that nobody can work on, each with C(vm), C(error_code), C(msg) and C(details).
         C(notes): what somebody should know, in words.
     """
     seen = Seen(results)
-    placed, failures = _placed(wishes, seen, present)
+    placed, failures = _placed(wishes, seen, list(hosts), present)
     notes: list[str] = []
     work = {}
     claimed = {vm.domain.uuid for vm in placed}
@@ -137,7 +144,8 @@ def decide(
             failures += [_emptied(vm) for vm in mine if not vm.mounts]
             mine = [vm for vm in mine if vm.mounts]
             emptied = []
-        named = [str(entry["vm"]) for entry in mounts if entry.get("vm")] + [vm.domain.uuid for vm in mine]
+        named = [entry["vm"] for entry in mounts if isinstance(entry, dict) and isinstance(entry.get("vm"), str)]
+        named += [vm.domain.uuid for vm in mine]
         further = _vms.plain(variables.get(HOST_PURGED_VMS)) or [] if purge == _wanted.PURGE_VM else []
         work[host] = {
             "mounts": mounts + [entry for vm in mine for entry in vm.mounts],
@@ -154,7 +162,9 @@ class _Placed(t.NamedTuple):
     mounts: list[dict[str, t.Any]]
 
 
-def _placed(wishes: Mapping[str, t.Any], seen: Seen, present: bool) -> tuple[list[_Placed], list[dict[str, t.Any]]]:
+def _placed(
+    wishes: Mapping[str, t.Any], seen: Seen, hosts: list[str], present: bool
+) -> tuple[list[_Placed], list[dict[str, t.Any]]]:
     """VMs of the inventory on their hosts, and those that nobody can work on."""
     placed: dict[str, _Placed] = {}
     failures = []
@@ -167,7 +177,7 @@ def _placed(wishes: Mapping[str, t.Any], seen: Seen, present: bool) -> tuple[lis
                 failures.append({"vm": name, **vm["error"]})
                 continue
             if domain is None:
-                raise _missed(vm, results)
+                raise _missed(vm, hosts)
             if domain.uuid in placed:
                 other = placed[domain.uuid].name
                 what = f"{other} and {name} of the inventory are both VM {domain.name}"
@@ -179,10 +189,10 @@ def _placed(wishes: Mapping[str, t.Any], seen: Seen, present: bool) -> tuple[lis
     return list(placed.values()), failures
 
 
-def _missed(vm: Mapping[str, t.Any], results: t.Collection[str]) -> ModelfleetError:
+def _missed(vm: Mapping[str, t.Any], hosts: t.Collection[str]) -> ModelfleetError:
     homes = ", ".join(vm["kvm_hosts"])
     where = "any KVM host of this run" if not homes else f"its kvm_host {homes}"
-    if homes and not any(home in results for home in vm["kvm_hosts"]):
+    if homes and not any(home in hosts for home in vm["kvm_hosts"]):
         where = f"a host of this run, which leaves out its kvm_host {homes}"
     return ModelfleetError("vm_not_found", f"VM {vm['vm']} is not on {where}", vm=vm["vm"])
 
@@ -211,9 +221,7 @@ def _by_uuid(entry: t.Any, host: str, seen: Seen) -> t.Any:
     return {**entry, "vm": uuid} if uuid else entry
 
 
-def _purge(
-    host: str, variables: Mapping[str, t.Any], by_vm: bool, present: bool, sync: bool, notes: list[str]
-) -> str:
+def _purge(host: str, variables: Mapping[str, t.Any], by_vm: bool, present: bool, sync: bool, notes: list[str]) -> str:
     """What goes because nobody lists it. Where VMs speak for themselves, a run may see only a part of them."""
     if not present:
         return _wanted.PURGE_NONE

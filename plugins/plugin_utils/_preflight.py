@@ -83,9 +83,7 @@ def _of_host(host: str, variables: Mapping[str, t.Any]) -> list[Row]:
 def _itself(host: str, variables: Mapping[str, t.Any], outcome: _outcomes.Outcome) -> Row:
     """The host without its centers and VMs."""
     centers = {
-        failure.error_code
-        for leaf in _leaves(variables, "model_center_result")
-        for failure in _outcomes.failures(leaf)
+        failure.error_code for leaf in _leaves(variables, "model_center_result") for failure in _outcomes.failures(leaf)
     }
     own = [failure for failure in outcome.failures if not failure.vm and failure.error_code not in centers]
     actions = [action for leaf in _leaves(variables, "kvm_host_result") for action in leaf.get("actions") or []]

@@ -32,7 +32,7 @@ def summary(
         placement: what `_placement.decide` found, if it came to that.
 
     Returns:
-        C(lines): for people. C(failures): by host a text for the one failure at the end, also for VMs that have no host.
+        C(lines): for people. C(failures): by host a text for its one failure, also for VMs that have no host.
         C(stats): what a workflow may go on with.
     """
     outcomes = [_outcomes.of_host(host, variables[host]) for host in hosts]

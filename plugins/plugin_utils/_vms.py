@@ -23,7 +23,9 @@ VM = "model_vm"
 KVM_HOST = "kvm_host"
 
 
-def gather(variables: Mapping[str, t.Any], limited: t.Collection[str], kvm_hosts: t.Collection[str]) -> dict[str, t.Any]:
+def gather(
+    variables: Mapping[str, t.Any], limited: t.Collection[str], kvm_hosts: t.Collection[str]
+) -> dict[str, t.Any]:
     """The VMs of the inventory that say which models they want.
 
     Args:

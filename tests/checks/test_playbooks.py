@@ -1,0 +1,353 @@
+# Copyright: (c) 2026, modelfleet.kvm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks with modules that only answer: what is asked of whom, in which order, and what comes of failures.
+
+That the modules do what they answer here is for the lab to show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from checks import places, tree
+
+UUIDS = {name: f"00000000-0000-4000-8000-{number:012d}" for number, name in enumerate(("ocr", "chat", "search"), 1)}
+VIEW = {"model": "llama-nano", "model_center": "zoo"}
+
+
+def domain(name: str, active: bool = True) -> dict[str, Any]:
+    """A VM as vm_info shows it."""
+    state = "running" if active else "shutoff"
+    return {"vm": name, "vm_instance_uuid": UUIDS[name], "vm_state": state, "active": active, "persistent": True}
+
+
+def failing(code: str, msg: str = "It does not work.") -> dict[str, Any]:
+    """The answer of a module that fails."""
+    return {"failed": True, "error_code": code, "msg": msg, "details": {}}
+
+
+def mounted(vm: str, error: str = "", changed: bool = True) -> dict[str, Any]:
+    """What vm_model_mount says of one mount."""
+    return {
+        "vm": vm,
+        "mount_path": "/models/llama-nano",
+        "changed": changed and not error,
+        "actions": ["bind_source"] if changed else [],
+        "restart_required": False,
+        "due": [],
+        "error": {"error_code": error, "msg": "Busy.", "details": {}} if error else None,
+    }
+
+
+def converged(*mounts: dict[str, Any]) -> dict[str, Any]:
+    """What vm_model_mount says of all."""
+    bad = [mount["error"] for mount in mounts if mount["error"]]
+    changed = sum(mount["changed"] for mount in mounts)
+    summary = {"total": len(mounts), "changed": changed, "failed": len(bad), "ok": 0, "due": 0}
+    result = {"changed": changed > 0, "mounts": list(mounts), "summary": summary}
+    return {**result, **({"failed": True, **bad[0]} if bad else {})}
+
+
+@dataclass
+class Run:
+    """What a playbook did."""
+
+    status: int
+    output: str
+    calls: list[dict[str, Any]]
+    stats: dict[str, Any]
+
+    def of(self, module: str) -> dict[str, list[dict[str, Any]]]:
+        """The arguments of the calls of a module, by host."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for call in self.calls:
+            if call["module"] == module:
+                found.setdefault(call["host"], []).append(call["arguments"])
+        return found
+
+    def recap(self) -> dict[str, dict[str, int]]:
+        """Ansible's own count, by host."""
+        lines = self.output.rpartition("PLAY RECAP")[2].splitlines()[1:]
+        counts = {}
+        for line in lines:
+            host, separator, rest = line.partition(" : ")
+            if separator:
+                words = (word.split("=") for word in rest.split())
+                counts[host.strip()] = {name: int(number) for name, number in words}
+        return counts
+
+
+class World:
+    """A fleet of names."""
+
+    def __init__(self, directory: Path, collections: Path) -> None:
+        self._directory = directory
+        self._collections = collections
+
+    def run(
+        self, playbook: str, inventory: dict[str, Any], answers: dict[str, Any], *options: str, **variables: Any
+    ) -> Run:
+        """Run a playbook; every host is this machine, and nothing is done to it."""
+        (self._directory / "answers.json").write_text(json.dumps(answers))
+        (self._directory / "calls").write_text("")
+        groups = {**inventory, "all": {"vars": {"ansible_connection": "local", "ansible_become": False}}}
+        (self._directory / "hosts.yml").write_text(yaml.safe_dump(groups))
+        command = ["ansible-playbook", "-i", str(self._directory / "hosts.yml"), f"modelfleet.kvm.{playbook}", *options]
+        environment = os.environ | {
+            "ANSIBLE_COLLECTIONS_PATH": str(self._collections),
+            "ANSIBLE_SHOW_CUSTOM_STATS": "true",
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "PLAYBOOK_WORLD": str(self._directory),
+        }
+        done = subprocess.run(
+            [*command, "-e", json.dumps(variables)],
+            env=environment,
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        calls = [json.loads(line) for line in (self._directory / "calls").read_text().splitlines()]
+        stats = [line for line in done.stdout.splitlines() if line.startswith("\tRUN: ")]
+        found = json.loads(stats[-1].removeprefix("\tRUN: "))["modelfleet"] if stats else {}
+        return Run(done.returncode, done.stdout, calls, found)
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, with actions that stand in for its modules."""
+    root = tmp_path_factory.mktemp("collections")
+    here = root / tree.COLLECTION
+    for part in ("galaxy.yml", "meta", "playbooks", "plugins", "roles"):
+        source = places.ROOT / part
+        here.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, here / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, here / part)
+    (here / "plugins" / "action").mkdir()
+    for module in (here / "plugins" / "modules").glob("*.py"):
+        shutil.copy2(Path(__file__).with_name("stand_in.py"), here / "plugins" / "action" / module.name)
+    return root
+
+
+@pytest.fixture
+def world(tmp_path: Path, collections: Path) -> World:
+    return World(tmp_path, collections)
+
+
+def by_host(**lists: list[dict[str, Any]]) -> dict[str, Any]:
+    """An inventory in which KVM hosts say which models belong in their VMs."""
+    centers = [{"name": "zoo", "storage_url": "file:///srv/models"}]
+    hosts = {host: {"vm_models": mounts, "model_centers": centers} for host, mounts in lists.items()}
+    return {"kvm_hosts": {"hosts": hosts}}
+
+
+def by_vm(kvm: str, **vms: dict[str, Any]) -> dict[str, Any]:
+    """An inventory in which VMs say which models they want."""
+    vms = {name: {"model_mounts": [VIEW], **variables} for name, variables in vms.items()}
+    return {"kvm_hosts": {"hosts": {name: {} for name in kvm.split()}}, "llm_serving": {"hosts": vms}}
+
+
+def test_hosts_that_say_it_themselves(world: World) -> None:
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}], kvm2=[{"vm": "chat", **VIEW}])
+    run = world.run("mount", inventory, {"kvm1": {"vm_model_mount": converged(mounted("ocr"))}})
+    assert run.status == 0, run.output
+    assert [call["module"] for call in run.calls if call["host"] == "kvm1"] == [
+        "vm_info",
+        "kvm_host_prepare",
+        "model_center_mount",
+        "vm_model_mount",
+    ]
+    assert [call["mounts"] for call in run.of("vm_model_mount")["kvm2"]] == [[{"vm": "chat", **VIEW}]]
+    assert "kvm1  changed (1 of 1 models changed)" in run.output
+    assert (run.stats["changed"], run.stats["ok"], run.stats["failed"]) == (1, 1, 0)
+    assert "[WARNING]" not in run.output and "[DEPRECATION" not in run.output
+
+
+def test_vms_are_worked_on_where_they_run(world: World) -> None:
+    answers = {
+        "kvm1": {"vm_info": {"vms": [domain("ocr", active=False), domain("chat")]}},
+        "kvm2": {"vm_info": {"vms": [domain("ocr")]}},
+    }
+    inventory = by_vm("kvm1 kvm2", ocr={}, chat={"model_mounts": [{**VIEW, "mount_path": "/models/x"}]}, search={})
+    run = world.run("mount", inventory, answers)
+    assert run.status == 2
+    asked = {host: [call["mounts"] for call in calls] for host, calls in run.of("vm_model_mount").items()}
+    assert asked == {
+        "kvm1": [[{"vm": UUIDS["chat"], **VIEW, "mount_path": "/models/x"}]],
+        "kvm2": [[{"vm": UUIDS["ocr"], **VIEW}]],
+    }
+    assert "search  failed: vm_not_found" in run.output
+    assert run.output.count("[ERROR]") == 1
+    assert run.stats["failed_hosts"] == ["search"]
+    assert run.stats["error_codes"] == {"vm_not_found": 1}
+
+
+def test_one_failing_vm_beside_good_ones_and_a_host_that_is_down(world: World) -> None:
+    lists = {host: [{"vm": "ocr", **VIEW}, {"vm": "chat", **VIEW}] for host in ("kvm1", "kvm2", "kvm3")}
+    answers = {
+        "kvm1": {"vm_model_mount": converged(mounted("ocr", "mount_busy"), mounted("chat"))},
+        "kvm2": {"vm_info": {"unreachable": True, "msg": "No route to host"}},
+        "kvm3": {"model_center_mount": failing("storage_timeout"), "vm_model_mount": converged(mounted("ocr"))},
+    }
+    run = world.run("site", by_host(**lists), answers)
+    assert run.status == 2
+    assert "kvm1  failed: mount_busy (1 of 2 models changed)" in run.output
+    assert "ocr /models/llama-nano: mount_busy: Busy." in run.output
+    assert "kvm2  failed: host_unreachable" in run.output
+    # What does not need that center goes on.
+    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm3"]
+    assert "kvm3  failed: storage_timeout (1 of 1 models changed)" in run.output
+    assert {host: counts["failed"] for host, counts in run.recap().items()} == {"kvm1": 1, "kvm2": 1, "kvm3": 1}
+    assert (run.stats["failed"], run.stats["ok"]) == (3, 0)
+
+
+def test_no_further_batch_begins_when_too_many_failed(world: World) -> None:
+    lists = {f"kvm{number}": [{"vm": "ocr", **VIEW}] for number in range(1, 5)}
+    answers = {"kvm2": {"kvm_host_prepare": failing("host_unsupported")}}
+    run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage=49)
+    assert run.status == 2
+    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm2"]
+    assert [f"{host}  {state}" in run.output for host, state in (("kvm3", "not begun"), ("kvm4", "not begun"))] == [
+        True,
+        True,
+    ]
+    run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage="")
+    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm2", "kvm3", "kvm4"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked"),
+    [
+        ("kvm1", {"kvm1": [UUIDS["chat"]]}),
+        ("kvm_hosts:chat", {"kvm1": [UUIDS["chat"]]}),
+        ("kvm_hosts", {"kvm1": [UUIDS["chat"]], "kvm2": [UUIDS["ocr"]]}),
+    ],
+)
+def test_limits(world: World, limit: str, asked: dict[str, list[str]]) -> None:
+    answers = {"kvm1": {"vm_info": {"vms": [domain("chat")]}}, "kvm2": {"vm_info": {"vms": [domain("ocr")]}}}
+    run = world.run("unmount", by_vm("kvm1 kvm2", ocr={}, chat={}), answers, "--limit", limit)
+    assert run.status == 0, run.output
+    calls = {
+        host: [entry["vm"] for call in calls for entry in call["mounts"]]
+        for host, calls in run.of("vm_model_mount").items()
+    }
+    assert calls == asked
+
+
+def test_a_limit_without_kvm_hosts_is_refused(world: World) -> None:
+    run = world.run("mount", by_vm("kvm1", ocr={}), {}, "--limit", "llm_serving")
+    assert (run.status, run.calls) == (2, [])
+    assert "no_kvm_hosts" in run.output and "llm_serving:kvm_hosts" in run.output
+
+
+def test_the_inventory_as_the_whole_truth(world: World) -> None:
+    run = world.run("sync", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {})
+    assert [call["purge"] for call in run.of("vm_model_mount")["kvm1"]] == ["host"]
+    inventory = by_vm("kvm1", ocr={}, chat={"model_mounts": []})
+    answers = {"kvm1": {"vm_info": {"vms": [domain("ocr"), domain("chat")]}}}
+    run = world.run("sync", inventory, answers)
+    assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [])]
+    assert "chat  failed: invalid_input" in run.output
+    run = world.run("sync", inventory, answers, vm_models_allow_empty=True)
+    assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [UUIDS["chat"]])]
+
+
+def test_vms_that_have_to_be_restarted(world: World) -> None:
+    vm = {**domain("ocr"), "changed": True, "actions": ["share_memory"], "error": None}
+    answers = {"kvm1": {"vm_model_prepare": {"vms": [{**vm, "restart_required": True, "restart_reasons": ["ports"]}]}}}
+    run = world.run("prepare", by_host(kvm1=[{"vm": "ocr", **VIEW}]), answers)
+    assert run.status == 0, run.output
+    assert [call["vms"] for call in run.of("vm_model_prepare")["kvm1"]] == [["ocr"]]
+    assert "kvm1  waiting for restart (stop and start ocr)" in run.output
+    assert run.stats["restart_vms"] == {"kvm1": ["ocr"]}
+    run = world.run("preflight", by_host(kvm1=[{"vm": "ocr", **VIEW}]), answers)
+    assert "kvm1      VM ocr      after a restart  runs without ports" in run.output
+    assert all(call["check"] for call in run.calls if call["module"] != "vm_info")
+
+
+RECORD = {
+    "vm_instance_uuid": UUIDS["ocr"],
+    "model_name": "llama-nano",
+    "model_center_name": "zoo",
+    "model_path": "llama-nano",
+    "mount_path": "/models/llama-nano",
+    "tag": "modelfleet",
+    "transport": "view",
+    "guest": "agent",
+    "persistence": "none",
+    "owner": "default",
+    "uuid": "u",
+    "intent": "settled",
+}
+
+
+def shown(drift: bool = False, **record: str) -> dict[str, Any]:
+    """What vm_model_mount_info says of one mount."""
+    return {
+        "vm": "ocr",
+        "vm_state": "running",
+        "status": "x",
+        "layers": {},
+        "drift": drift,
+        "record": {**RECORD, **record},
+    }
+
+
+def test_repair_mends_what_drifted_and_ends_what_was_begun(world: World) -> None:
+    mounts = [shown(), shown(drift=True, mount_path="/models/b"), shown(drift=True, intent="unmounting")]
+    run = world.run("repair", by_host(kvm1=[]), {"kvm1": {"vm_model_mount_info": {"mounts": mounts}}})
+    assert run.status == 0, run.output
+    present, absent = run.of("vm_model_mount")["kvm1"]
+    assert [(entry["mount_path"], entry.get("tag")) for entry in present["mounts"]] == [("/models/b", None)]
+    assert (absent["state"], absent["mounts"]) == ("absent", [{"vm": UUIDS["ocr"], "mount_path": "/models/llama-nano"}])
+
+
+def test_a_center_in_use_anywhere_is_evacuated_nowhere_unless_told(world: World) -> None:
+    inventory = by_host(kvm1=[], kvm2=[])
+    looked = {"vm_model_mount_info": {"mounts": [shown()]}}
+    answers = {"kvm1": looked, "kvm2": {**looked, "vm_model_mount": converged(mounted("ocr", "mount_busy"))}}
+    run = world.run("evacuate_center", inventory, answers, evacuate_model_center="zoo")
+    assert run.status == 2
+    assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
+    assert run.of("model_center_mount") == {}
+    assert "kvm1  not begun" in run.output and "kvm2  failed: mount_busy" in run.output
+    # On a host where a VM keeps a model the center stays.
+    run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": looked}, evacuate_model_center="zoo")
+    assert run.status == 0, run.output
+    assert [call["module"] for call in run.calls if call["host"] == "kvm1"] == [
+        "vm_model_mount_info",
+        "vm_model_mount",
+        "vm_model_mount",
+        "model_center_mount",
+    ]
+    assert world.run("evacuate_center", inventory, {}).status == 2
+
+
+def test_report_names_every_host(world: World, tmp_path: Path) -> None:
+    answers = {
+        "kvm1": {"vm_model_mount_info": {"mounts": [shown()]}, "vm_info": {"vms": [domain("ocr")]}},
+        "kvm2": {"vm_info": {"unreachable": True, "msg": "No route to host"}},
+    }
+    run = world.run("report", by_host(kvm1=[], kvm2=[]), answers, report_path=str(tmp_path / "fleet.json"))
+    assert run.status == 2
+    report = json.loads((tmp_path / "fleet.json").read_text())
+    assert report["models"]["kvm1"]["mounts"][0]["record"]["model_name"] == "llama-nano"
+    assert report["vms"]["kvm1"]["vms"][0]["vm"] == "ocr"
+    assert report["vms"]["kvm2"]["unreachable"]
+    assert "kvm2  failed: host_unreachable" in run.output
