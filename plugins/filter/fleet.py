@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters that the playbooks and roles of this collection decide with. What they do is in plugin_utils, tested there."""
+"""Filters that the playbooks and roles of this collection decide with. What they do is in plugin_utils."""
 
 from __future__ import annotations
 

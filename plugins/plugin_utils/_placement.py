@@ -51,7 +51,7 @@ class Seen:
             here = self._here.setdefault(host, {})
             for vm in result["vms"]:
                 domain = Domain(host, vm["vm"], vm["vm_instance_uuid"], bool(vm["active"]))
-                for key in {domain.name, domain.uuid}:
+                for key in dict.fromkeys((domain.name, domain.uuid)):
                     self._known.setdefault(key, []).append(domain)
                     here[key] = domain.uuid
 

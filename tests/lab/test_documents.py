@@ -95,7 +95,7 @@ def test_examples_of_the_modules(example_vms: list[Guest], ansible: Ansible) -> 
     for guest in example_vms:
         # One was restarted.
         guest.wait_agent()
-    mounted, looked = examples("vm_model_mount"), examples("vm_model_mount_info")
+    mounted, looked = examples("vm_model_mount"), [*examples("vm_model_mount_info"), *examples("vm_info")]
     shown = [*mounted, *looked, remove_center]
     run = ansible.play(shown, as_written=True, variables={"vm_models": INVENTORY}, limit="beta")
     # Each of these does what its name says; of what is shown nothing is left.
