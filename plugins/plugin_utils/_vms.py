@@ -101,4 +101,5 @@ def plain(value: t.Any) -> t.Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return value
+    # A date of YAML is a text here, and what is undefined in Ansible says so when it is made one.
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)

@@ -198,6 +198,17 @@ def test_vms_are_worked_on_where_they_run(world: World) -> None:
     assert run.stats["error_codes"] == {"vm_not_found": 1}
 
 
+def test_variables_that_cannot_be_rendered_are_the_problem_of_one_vm(world: World) -> None:
+    broken = {name: {"model_vm": "chat", "model_mounts": "{{ nope }}"} for name in ("whole",)}
+    broken["inside"] = {"model_vm": "search", "model_mounts": [{**VIEW, "mount_path": "/models/{{ nope }}"}]}
+    domains = {"vm_info": {"vms": [domain("ocr"), domain("chat"), domain("search")]}}
+    run = world.run("mount", by_vm("kvm1", ocr={}, **broken), {"kvm1": domains})
+    assert run.status == 2
+    assert [entry["vm"] for entry in run.of("vm_model_mount")["kvm1"][0]["mounts"]] == [UUIDS["ocr"]]
+    assert "whole   failed: invalid_input" in run.output and "inside  failed: invalid_input" in run.output
+    assert run.output.count("'nope' is undefined") >= 2
+
+
 def test_one_failing_vm_beside_good_ones_and_a_host_that_is_down(world: World) -> None:
     lists = {host: [{"vm": "ocr", **VIEW}, {"vm": "chat", **VIEW}] for host in ("kvm1", "kvm2", "kvm3")}
     answers = {
@@ -211,7 +222,7 @@ def test_one_failing_vm_beside_good_ones_and_a_host_that_is_down(world: World) -
     assert "ocr /models/llama-nano: mount_busy: Busy." in run.output
     assert "kvm2  failed: host_unreachable" in run.output
     # What does not need that center goes on.
-    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm3"]
+    assert sorted(run.of("vm_model_mount")) == ["kvm1", "kvm3"]
     assert "kvm3  failed: storage_timeout (1 of 1 models changed)" in run.output
     assert {host: counts["failed"] for host, counts in run.recap().items()} == {"kvm1": 1, "kvm2": 1, "kvm3": 1}
     assert (run.stats["failed"], run.stats["ok"]) == (3, 0)
@@ -222,13 +233,13 @@ def test_no_further_batch_begins_when_too_many_failed(world: World) -> None:
     answers = {"kvm2": {"kvm_host_prepare": failing("host_unsupported")}}
     run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage=49)
     assert run.status == 2
-    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm2"]
+    assert sorted(run.of("vm_model_mount")) == ["kvm1", "kvm2"]
     assert [f"{host}  {state}" in run.output for host, state in (("kvm3", "not begun"), ("kvm4", "not begun"))] == [
         True,
         True,
     ]
     run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage="")
-    assert list(run.of("vm_model_mount")) == ["kvm1", "kvm2", "kvm3", "kvm4"]
+    assert sorted(run.of("vm_model_mount")) == ["kvm1", "kvm2", "kvm3", "kvm4"]
 
 
 @pytest.mark.parametrize(
