@@ -9,6 +9,7 @@ Pure, and for the controller only. This plugin util is private to the collection
 
 from __future__ import annotations
 
+import json
 import typing as t
 from collections.abc import Mapping
 
@@ -168,6 +169,7 @@ def _placed(
     """VMs of the inventory on their hosts, and those that nobody can work on."""
     placed: dict[str, _Placed] = {}
     failures = []
+    right: set[str] = set()
     for name, vm in wishes["vms"].items():
         try:
             domain = seen.place(vm["vm"], vm["kvm_hosts"])
@@ -182,7 +184,12 @@ def _placed(
                 other = placed[domain.uuid].name
                 what = f"{other} and {name} of the inventory are both VM {domain.name}"
                 raise ModelfleetError("vm_ambiguous", what, vm=domain.name, names=[other, name])
-            placed[domain.uuid] = _Placed(name, domain, _vms.checked(domain.uuid, vm["mounts"], present))
+            # Most VMs have the list of their group, which need not be looked at for each of them.
+            shared = json.dumps(vm["mounts"], sort_keys=True)
+            if shared not in right:
+                _vms.check(domain.uuid, vm["mounts"], present)
+                right.add(shared)
+            placed[domain.uuid] = _Placed(name, domain, [{"vm": domain.uuid, **entry} for entry in vm["mounts"]])
         except ModelfleetError as problem:
             if wishes["named"] or problem.code != "host_unreachable":
                 failures.append({"vm": name, **problem.as_result()})

@@ -69,8 +69,8 @@ def _read(variables: Mapping[str, t.Any], name: str) -> t.Any:
         raise _input.invalid(name, f"it cannot be rendered: {problem}") from problem
 
 
-def checked(vm: str, mounts: t.Any, present: bool) -> list[dict[str, t.Any]]:
-    """The C(model_mounts) of a VM as entries of vm_model_mount, or why they cannot be used.
+def check(vm: str, mounts: t.Any, present: bool) -> None:
+    """Refuse C(model_mounts) that vm_model_mount cannot use.
 
     One VM's mistake must not have the module refuse the whole list, so all that it would refuse is found here.
 
@@ -92,7 +92,6 @@ def checked(vm: str, mounts: t.Any, present: bool) -> list[dict[str, t.Any]]:
     if not present:
         _wanted.refuse_blanks({"mounts": entries})
     _wanted.from_params(_input.trimmed(result.validated_parameters), present)
-    return entries
 
 
 def plain(value: t.Any) -> t.Any:

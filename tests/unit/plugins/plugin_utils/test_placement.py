@@ -128,16 +128,16 @@ def test_variables_that_cannot_be_used_are_the_problem_of_one_vm(variables):
 )
 def test_mounts_that_the_module_would_refuse_are_refused_for_one_vm(wrong):
     with pytest.raises(ModelfleetError) as caught:
-        _vms.checked(A, [wrong], present=True)
+        _vms.check(A, [wrong], present=True)
     assert caught.value.code == "invalid_input"
 
 
 def test_mounts_that_collide_are_refused_for_one_vm():
     with pytest.raises(ModelfleetError) as caught:
-        _vms.checked(A, [MOUNT, MOUNT], present=True)
+        _vms.check(A, [MOUNT, MOUNT], present=True)
     assert caught.value.code == "duplicate_mount"
     with pytest.raises(ModelfleetError):
-        _vms.checked(A, [{**MOUNT, "mount_path": " ", "model": ""}], present=False)
+        _vms.check(A, [{**MOUNT, "mount_path": " ", "model": ""}], present=False)
 
 
 # Where they are.
