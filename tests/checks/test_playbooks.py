@@ -261,6 +261,20 @@ def test_limits(world: World, limit: str, asked: dict[str, list[str]]) -> None:
     assert calls == asked
 
 
+def test_both_shapes_tags_and_a_pattern_of_hosts(world: World) -> None:
+    inventory = by_vm("kvm1 kvm2 kvm3", ocr={})
+    inventory["kvm_hosts"]["hosts"]["kvm1"]["vm_models"] = [{"vm": "ocr", "model": "old"}, {"vm": "chat", **VIEW}]
+    answers = {"kvm1": {"vm_info": {"vms": [domain("ocr"), domain("chat")]}}}
+    run = world.run("site", inventory, answers, "--tags", "models", modelfleet_hosts="kvm1,kvm2")
+    assert run.status == 0, run.output
+    asked = {(call["host"], call["module"]) for call in run.calls}
+    assert asked == {("kvm1", "vm_info"), ("kvm2", "vm_info"), ("kvm1", "vm_model_mount")}
+    (call,) = run.of("vm_model_mount")["kvm1"]
+    assert call["mounts"] == [{"vm": UUIDS["chat"], **VIEW}, {"vm": UUIDS["ocr"], **VIEW}]
+    assert "Note: kvm1: vm_models lists ocr, whose own model_mounts are what counts" in run.output
+    assert "kvm1  ok" in run.output
+
+
 def test_a_limit_without_kvm_hosts_is_refused(world: World) -> None:
     run = world.run("mount", by_vm("kvm1", ocr={}), {}, "--limit", "llm_serving")
     assert (run.status, run.calls) == (2, [])

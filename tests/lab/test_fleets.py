@@ -192,6 +192,12 @@ def test_hosts_that_say_it_themselves(
     ansible.playbook("sync", {"vm_models": [], "vm_models_allow_empty": True})
     assert fleet.leftovers() == {}
 
+    # A host that cannot be reached keeps nobody from being looked at.
+    run = inventory({"kvm_hosts": {"hosts": {"gone": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}).playbook(
+        "query", ok=False
+    )
+    assert "alpha  ok" in run.output and "gone   failed: host_unreachable" in run.output
+
 
 @pytest.mark.parametrize(
     ("example", "vms"),
