@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+# The kernel writes these of a path as three octal digits each.
+_ESCAPES = {ord(character): f"\\{ord(character):03o}" for character in " \t\n\\"}
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -83,16 +85,28 @@ def stack(mounts: list[Mount], path: str) -> list[Mount]:
 
 def read(pid: t.Union[int, str] = "self") -> list[Mount]:
     """The mount table of a process of this host, empty when the process is gone."""
+    return parse(_table(pid))
+
+
+def at(path: str) -> list[Mount]:
+    """All mounts of this host over one another at a path, the one that is seen last.
+
+    Tables are long where VMs have many models, and of this one only the lines that may be meant are parsed.
+    """
+    written = path.translate(_ESCAPES)
+    return stack(parse("\n".join(line for line in _table("self").split("\n") if f" {written} " in line)), path)
+
+
+def _table(pid: t.Union[int, str]) -> str:
     try:
         with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
-            return parse(table.read())
+            return table.read()
     except OSError:
         # EINVAL among others: the process is on its way out.
-        return []
+        return ""
 
 
 def _unescaped(field: str) -> str:
-    # The kernel writes space, tab, newline and backslash as three octal digits, one per byte.
     if "\\" not in field:
         return field
     return _OCTAL.sub(lambda match: chr(int(match.group(1), 8) & 0xFF), field)

@@ -142,11 +142,9 @@ def to_xml(records: t.Iterable[Record], vm: str) -> t.Optional[str]:
     """The metadata element for a VM's records, as libvirt wants it (without name space); None for no records."""
     root = ET.Element("mounts", {"schema_version": str(SCHEMA_VERSION), "vm": vm})
     for record in sorted(records, key=lambda item: item.mount_path):
-        attributes = dict(record.unknown)
-        for field in _FIELDS:
-            value = getattr(record, field)
-            attributes[field] = str(value).lower() if isinstance(value, bool) else str(value)
-        ET.SubElement(root, "mount", attributes)
+        known = {**vars(record), "read_only": str(record.read_only).lower(), "generation": str(record.generation)}
+        del known["unknown"]
+        ET.SubElement(root, "mount", {**dict(record.unknown), **known})
     return ET.tostring(root, encoding="unicode") if len(root) else None
 
 

@@ -93,7 +93,7 @@ def unbind(target: str) -> None:
             return
     except FileNotFoundError:
         return
-    for _mount in _mountinfo.stack(_mountinfo.read(), target):
+    for _mount in _mountinfo.at(target):
         try:
             _mountapi.unmount(target)
         except OSError as problem:

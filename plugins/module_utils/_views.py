@@ -72,7 +72,7 @@ def in_guest(bind: str) -> str:
 
 def open_view(vm: str) -> None:
     """Have the view of a VM bound, read-only and shared, with no model in it when it was not there."""
-    view = _mountinfo.visible(_mountinfo.read(), source(vm))
+    view = next(reversed(_mountinfo.at(source(vm))), None)
     if view is not None and not is_view(view, vm):
         # The empty directory, where a view could not be had.
         close_view(vm)
@@ -163,7 +163,7 @@ def left_over(vm: str, mount: str, mount_path: str) -> list[str]:
 
 def is_bound(bind: str) -> bool:
     """Whether a model is bound at a place of a view."""
-    return _mountinfo.visible(_mountinfo.read(), bind) is not None
+    return bool(_mountinfo.at(bind))
 
 
 def clear(vm: str, mount: str, mount_path: str) -> None:
@@ -178,7 +178,7 @@ def unbind(bind: str, lazy: bool = False) -> bool:
     Args:
         lazy: whoever has something of it open keeps that, whatever else the guest may do with it.
     """
-    for _mount in _mountinfo.stack(_mountinfo.read(), bind):
+    for _mount in _mountinfo.at(bind):
         try:
             _mountapi.unmount(bind, lazy)
         except OSError as problem:

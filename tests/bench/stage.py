@@ -108,9 +108,9 @@ class Stage:
                 raise
         return names
 
-    def program(self, name: str, *words: str, vms: list[str]) -> str:
+    def program(self, name: str, *words: str, vms: list[str], models: dict[str, str] = MODELS) -> str:
         """Run a program on the host for some VMs and return what it prints."""
-        task = json.dumps({"vms": vms, "models": MODELS, "threads": self._threads})
+        task = json.dumps({"vms": vms, "models": models, "threads": self._threads})
         command = [_INTERPRETER, f"{_THERE}/{name}.py", *words]
         return self.host.run(command, input=task, timeout=_ANSIBLE_SECONDS).stdout
 
@@ -140,9 +140,9 @@ class Stage:
             if share <= QUIET or time.monotonic() > end:
                 return share
 
-    def verify(self, state: str, vms: list[str]) -> None:
+    def verify(self, state: str, vms: list[str], models: dict[str, str]) -> None:
         """Look for ourselves whether the models are `there`, `in_view` or `gone`."""
-        problems = json.loads(self.program("verify", state, vms=vms))
+        problems = json.loads(self.program("verify", state, vms=vms, models=models))
         if state == "gone":
             below = ("/var/lib/modelfleet/vms/", "/var/lib/bench/")
             mounts = self.host.read("/proc/self/mountinfo").splitlines()

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 from .stage import MODELS, QUIET
-from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure, View, Way
+from .ways import FIRST, NOTHING, PHASES, Bare, Collection, Loop, Measure, OneDevice, View, Way
 
 # What the project promises itself.
 _CONVERGE_RATIO = 1.3
@@ -81,11 +81,12 @@ def goals(measures: Sequence[Measure]) -> str:
     """What the goals came to; what was not measured is not said."""
     lines = []
     for count in sorted({item.vms for item in measures}):
-        ours, bare, view = (_rounds(measures, way, FIRST, count) for way in (Collection, Bare, View))
+        ours, bare, view, one = (_rounds(measures, way, FIRST, count) for way in (Collection, Bare, View, OneDevice))
         lines += [
             _goal(f"First converge of {count} VMs", "the bare program's", ours, bare, _CONVERGE_RATIO),
             _goal(f"First converge of {count} VMs by views", "the bare program's", view, bare, _CONVERGE_RATIO),
             _goal(f"First converge of {count} VMs by views", "the devices'", view, ours, _VIEW_RATIO),
+            _limit(count, _ratio(one, bare, _on_host)),
         ]
         for way, how in ((Collection, ""), (View, ", by views")):
             idle = _rounds(medians(measures), way, NOTHING, count)
@@ -139,6 +140,12 @@ def _goal(what: str, whose: str, ours: Sequence[Measure], theirs: Sequence[Measu
     quiet = any(map(_is_quiet, zip(ours, theirs, strict=False)))
     verdict = _verdict(ratio <= most, quiet)
     return f"{what}: {ratio:.2f} times {whose} time on the host (goal: at most {most}, {verdict})."
+
+
+def _limit(count: int, ratio: float) -> str:
+    """What nobody can save: what the bare program takes with one device beside what it takes with all."""
+    what = f"The bare program's own first converge of {count} VMs with one device"
+    return f"{what}: {ratio:.2f} times its time with {len(MODELS)}." if ratio else ""
 
 
 def _growth(measures: Sequence[Measure], phase: str) -> str:

@@ -41,6 +41,7 @@ class MountTable:
         monkeypatch.setattr(_views, "_PLAIN_DIRECTORY", f"{directory}/run")
         monkeypatch.setattr(_sources, "VMS_DIRECTORY", f"{directory}/vms")
         monkeypatch.setattr(_mountinfo, "read", self.read)
+        monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack(self.read(), path))
         for name in ("read_only_clone", "restore", "attach", "unmount"):
             monkeypatch.setattr(_mountapi, name, getattr(self, name))
         return self

@@ -301,6 +301,7 @@ class ViewWorld(World):
         for name in ("attach", "unmount", "read_only_clone"):
             monkeypatch.setattr(_mountapi, name, getattr(self, f"_{name}"))
         monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, *self._mounts()])
+        monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack(self._mounts(), path))
         monkeypatch.setattr(_held, "is_served", self._is_served)
         monkeypatch.setattr(_held, "wait_until_ended", lambda _pids, _source, _deadline: not self.held)
         for name in ("hide", "show"):

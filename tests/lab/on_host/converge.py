@@ -69,13 +69,8 @@ def after(effects: int, what: Callable[[], None]) -> None:
             setattr(place, name, wrapped(getattr(place, name)))
 
 
-def main() -> None:
-    given = json.load(sys.stdin)
-    if given["kill_after"]:
-        after(given["kill_after"], kill)
-    if given["freeze_after"]:
-        after(given["freeze_after"], freeze)
-    params = given["params"]
+def run(params: dict[str, Any]) -> list[Any]:
+    """Converge as the module does with the same options; returns what became of each mount."""
     present = params.get("state", "present") == "present"
     request = _converge.Request(
         wanted=_wanted.from_params(params, present),
@@ -86,7 +81,17 @@ def main() -> None:
         deadline=params.get("timeout", 30),
         read_ahead_kb=params.get("read_ahead_kb", 0),
     )
-    outcomes = _converge.converge(_domain.Host("qemu:///system", request.deadline), request)
+    outcomes: list[Any] = _converge.converge(_domain.Host("qemu:///system", request.deadline), request)
+    return outcomes
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    if given["kill_after"]:
+        after(given["kill_after"], kill)
+    if given["freeze_after"]:
+        after(given["freeze_after"], freeze)
+    outcomes = run(given["params"])
     json.dump({"mounts": _report.mounts(outcomes), "failure": _report.failure(outcomes)}, sys.stdout)
 
 

@@ -103,3 +103,17 @@ def test_the_table_of_this_process_has_a_root():
 
 def test_a_process_that_is_gone_has_no_mounts():
     assert _mountinfo.read(2**22 + 1) == []
+
+
+@pytest.mark.parametrize("path", ["/srv/a b", "/srv/a\\b", "/srv/tab\tand\nline", "/srv/é", "/srv"])
+def test_what_lies_at_a_path_is_found_however_the_kernel_writes_it(monkeypatch, path):
+    written = "".join(f"\\{ord(each):03o}" if each in " \t\n\\" else each for each in path)
+    lines = [
+        f"61 35 0:55 / {written} ro - tmpfs lower rw",
+        f"62 35 0:56 / {written}/below ro - tmpfs below rw",
+        f"63 35 0:57 {written} /elsewhere ro - tmpfs source rw",
+        f"64 61 0:58 / {written} ro - tmpfs upper rw",
+    ]
+    monkeypatch.setattr(_mountinfo, "_table", lambda pid: "\n".join([*lines, ""]))
+    assert [mount.source for mount in _mountinfo.at(path)] == ["lower", "upper"]
+    assert [mount.source for mount in _mountinfo.stack(_mountinfo.read(), path)] == ["lower", "upper"]
