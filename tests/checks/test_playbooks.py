@@ -174,6 +174,8 @@ def test_hosts_that_say_it_themselves(world: World) -> None:
         "vm_model_mount",
     ]
     assert [call["mounts"] for call in run.of("vm_model_mount")["kvm2"]] == [[{"vm": "chat", **VIEW}]]
+    centers = [{"name": "zoo", "storage_url": "file:///srv/models"}]
+    assert [call["planned_centers"] for call in run.of("vm_model_mount")["kvm2"]] == [centers]
     assert "kvm1  changed (1 of 1 models changed)" in run.output
     assert (run.stats["changed"], run.stats["ok"], run.stats["failed"]) == (1, 1, 0)
     assert "[WARNING]" not in run.output and "[DEPRECATION" not in run.output
@@ -199,8 +201,10 @@ def test_vms_are_worked_on_where_they_run(world: World) -> None:
 
 
 def test_variables_that_cannot_be_rendered_are_the_problem_of_one_vm(world: World) -> None:
-    broken = {name: {"model_vm": "chat", "model_mounts": "{{ nope }}"} for name in ("whole",)}
-    broken["inside"] = {"model_vm": "search", "model_mounts": [{**VIEW, "mount_path": "/models/{{ nope }}"}]}
+    broken: dict[str, dict[str, Any]] = {
+        "whole": {"model_vm": "chat", "model_mounts": "{{ nope }}"},
+        "inside": {"model_vm": "search", "model_mounts": [{**VIEW, "mount_path": "/models/{{ nope }}"}]},
+    }
     domains = {"vm_info": {"vms": [domain("ocr"), domain("chat"), domain("search")]}}
     run = world.run("mount", by_vm("kvm1", ocr={}, **broken), {"kvm1": domains})
     assert run.status == 2
