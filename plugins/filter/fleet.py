@@ -65,6 +65,10 @@ def removals(info: Variables) -> list[dict[str, str]]:
     return _repairs.removals(info)
 
 
+def users(info: Variables) -> list[dict[str, str]]:
+    return _repairs.users(info)
+
+
 def blocked(variables: Variables, hosts: list[str]) -> bool:
     return _summary.blocked(hosts, variables)
 
@@ -96,5 +100,5 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By their names."""
         every: list[t.Callable[..., t.Any]] = [vms, placement, chunks, failures, summary, may_begin, preflight]
-        every += [repairs, removals, blocked, planned, collected]
+        every += [repairs, removals, users, blocked, planned, collected]
         return {f"fleet_{function.__name__}": _safely(function) for function in every}

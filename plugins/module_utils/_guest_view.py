@@ -14,7 +14,18 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _conversion, _guest, _identity, _input, _mount_lines, _mountinfo, _plan, _records, _transports
+from . import (
+    _conversion,
+    _guest,
+    _guest_users,
+    _identity,
+    _input,
+    _mount_lines,
+    _mountinfo,
+    _plan,
+    _records,
+    _transports,
+)
 from ._errors import ModelfleetError, internal
 from ._layers import device_source
 from ._observed import HostView, VmView
@@ -53,6 +64,18 @@ def for_info(vm: VmView, guest: _guest.Guest) -> VmView:
 def by_agent(vm: VmView) -> list[_records.Record]:
     """The records of what we mount in a guest."""
     return [record for record in vm.records.values() if record.guest == AGENT]
+
+
+def users(vm: VmView, guest: _guest.Guest) -> dict[str, list[_guest_users.Process]]:
+    """Which processes of its guest use the models of a VM, by the UUIDs of their records, as far as they can be found.
+
+    What we do not mount is left out, and so is all of a guest that did not answer.
+    """
+    asked = by_agent(vm) if vm.guest is not None and vm.guest_error is None else []
+    paths = {
+        record.uuid: _identity.seen_at(record.mount_path) if record.in_view else record.mount_path for record in asked
+    }
+    return {uuid: guest.users(path) for uuid, path in paths.items()}
 
 
 def suspicious(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:

@@ -36,6 +36,8 @@ RESULTS = (
 )
 # What was noted in a rescue: failures, in the form of `failures`.
 NOTED = "modelfleet_failures"
+# The same, for models that guests use.
+USERS = "modelfleet_users"
 # Whether a host was allowed to begin.
 GO = "modelfleet_go"
 
@@ -93,7 +95,7 @@ class Outcome:
 def of_host(host: str, variables: Mapping[str, t.Any]) -> Outcome:
     """What became of a host, from its variables."""
     outcome = Outcome(host, begun=bool(variables.get(GO, True)))
-    for noted in variables.get(NOTED) or []:
+    for noted in [*(variables.get(NOTED) or []), *(variables.get(USERS) or [])]:
         _add(outcome.failures, Failure(**noted))
     for name in RESULTS:
         result = variables.get(name)

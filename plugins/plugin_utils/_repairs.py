@@ -13,6 +13,7 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils import _records
+from ..module_utils._errors import ModelfleetError
 
 # Fields of a record that are options of vm_model_mount by another name.
 _OPTIONS = {
@@ -55,6 +56,19 @@ def repairs(info: Mapping[str, t.Any]) -> dict[str, list[dict[str, str]]]:
 def removals(info: Mapping[str, t.Any]) -> list[dict[str, str]]:
     """Entries that take away every mount that a result of vm_model_mount_info shows."""
     return [_place(mount["record"]) for mount in info.get("mounts") or []]
+
+
+def users(info: Mapping[str, t.Any]) -> list[dict[str, str]]:
+    """A failure for every mount of a result of vm_model_mount_info that processes of its guest use."""
+    found = []
+    for mount in info.get("mounts") or []:
+        names = [f"{process['pid']} ({process['name']})" for process in mount.get("guest_processes") or []]
+        if names:
+            path = mount["record"]["mount_path"]
+            what = f"VM {mount['vm']}: {path} is used by process {', '.join(names)}"
+            problem = ModelfleetError("mount_busy", what, vm=mount["vm"])
+            found.append({"vm": mount["vm"], "place": path, "error_code": problem.code, "msg": problem.msg})
+    return found
 
 
 def _place(record: Mapping[str, t.Any]) -> dict[str, str]:

@@ -107,6 +107,10 @@ def may_begin(hosts: t.Iterable[str], variables: Mapping[str, t.Any], percentage
 
 
 def blocked(hosts: t.Iterable[str], variables: Mapping[str, t.Any]) -> bool:
-    """Whether a look at what is in the way has found something on any host, so that nothing may be changed anywhere."""
+    """Whether a look at what is in the way has found something on any host, so that nothing may be changed anywhere.
+
+    A host that cannot be reached is not in the way.
+    """
     ways = [variables[host].get(_outcomes.WAY) for host in hosts]
-    return any(_outcomes.failures(way) for way in ways if isinstance(way, Mapping) and not way.get("unreachable"))
+    refused = any(_outcomes.failures(way) for way in ways if isinstance(way, Mapping) and not way.get("unreachable"))
+    return refused or any(variables[host].get(_outcomes.USERS) for host in hosts)

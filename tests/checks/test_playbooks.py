@@ -350,12 +350,19 @@ def test_repair_mends_what_drifted_and_ends_what_was_begun(world: World) -> None
 def test_a_center_in_use_anywhere_is_evacuated_nowhere_unless_told(world: World) -> None:
     inventory = by_host(kvm1=[], kvm2=[])
     looked = {"vm_model_mount_info": {"mounts": [shown()]}}
-    answers = {"kvm1": looked, "kvm2": {**looked, "vm_model_mount": converged(mounted("ocr", "mount_busy"))}}
-    run = world.run("evacuate_center", inventory, answers, evacuate_model_center="zoo")
-    assert run.status == 2
-    assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
-    assert run.of("model_center_mount") == {}
-    assert "kvm1  not begun" in run.output and "kvm2  failed: mount_busy" in run.output
+    used = {"vm_model_mount_info": {"mounts": [{**shown(), "guest_processes": [{"pid": 7, "name": "vllm"}]}]}}
+    refused = {**looked, "vm_model_mount": converged(mounted("ocr", "mount_busy"))}
+    for second in (used, refused):
+        run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": second}, evacuate_model_center="zoo")
+        assert run.status == 2
+        assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
+        assert run.of("model_center_mount") == {}
+        assert "kvm1  not begun" in run.output and "kvm2  failed: mount_busy" in run.output
+        assert run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
+    told = {"evacuate_model_center": "zoo", "evacuate_force": True}
+    run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": looked}, **told)
+    assert [call["force"] for call in run.of("vm_model_mount")["kvm2"]] == [True, True]
+    assert not run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
     # On a host where a VM keeps a model the center stays.
     run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": looked}, evacuate_model_center="zoo")
     assert run.status == 0, run.output

@@ -68,8 +68,8 @@ def shown(monkeypatch, run_module):
     """What the module looks at when it is run: libvirt's URI, the VMs, the filters, the deadline."""
     seen = []
 
-    def mounts(host, vms, filters, deadline):
-        assert host.deadline == deadline
+    def mounts(host, vms, filters, deadline, processes):
+        assert host.deadline == deadline and processes is False
         seen.append((host.uri, [vm.name for vm in vms], filters, deadline))
         return {"mounts": [], "errors": []}
 

@@ -252,6 +252,16 @@ def test_repairs(drift, record, present, absent):
     assert _repairs.removals(info) == [{"vm": "v", "mount_path": "/m"}]
 
 
+def test_models_that_guests_use():
+    processes = [{"pid": 7, "name": "vllm"}, {"pid": 8, "name": "sh"}]
+    mounts = [{"vm": "ocr", "record": RECORD, "guest_processes": found} for found in (None, [], processes)]
+    (user,) = _repairs.users({"mounts": mounts})
+    assert (user["vm"], user["place"], user["error_code"]) == ("ocr", "/m", "mount_busy")
+    assert user["msg"].startswith("VM ocr: /m is used by process 7 (vllm), 8 (sh). ")
+    assert _summary.blocked("ab", {"a": {"modelfleet_users": [user]}, "b": {}})
+    assert _outcomes.of_host("a", {"modelfleet_users": [user]}).codes == ["mount_busy"]
+
+
 def test_a_host_that_could_not_be_looked_at_has_nothing_to_repair():
     assert _repairs.repairs({"failed": True}) == {"present": [], "absent": []}
     assert _repairs.removals({"failed": True}) == []
