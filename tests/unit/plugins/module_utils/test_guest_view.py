@@ -45,7 +45,7 @@ def test_users_are_looked_for_where_the_guest_sees_the_models():
     linked = b.record(b.second(transport="view", mount_path="/srv/b"))
     found = _guest_view.users(b.running(R, device, linked, guest=[]), there)
     assert asked == [R.mount_path, "/srv/a", _identity.seen_at("/srv/b")]
-    assert found == dict.fromkeys((R.uuid, device.uuid, linked.uuid), [{"pid": 7, "name": "sh"}])
+    assert found == {key: [{"pid": 7, "name": "sh"}] for key in (R.uuid, device.uuid, linked.uuid)}
 
 
 @pytest.mark.parametrize(
