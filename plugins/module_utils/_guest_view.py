@@ -25,6 +25,7 @@ from . import (
     _plan,
     _records,
     _transports,
+    _views,
 )
 from ._errors import ModelfleetError, internal
 from ._layers import device_source
@@ -66,16 +67,19 @@ def by_agent(vm: VmView) -> list[_records.Record]:
     return [record for record in vm.records.values() if record.guest == AGENT]
 
 
-def users(vm: VmView, guest: _guest.Guest) -> dict[str, list[_guest_users.Process]]:
+def users(host: HostView, vm: VmView, guest: _guest.Guest) -> dict[str, list[_guest_users.Process]]:
     """Which processes of its guest use the models of a VM, by the UUIDs of their records, as far as they can be found.
 
     What we do not mount is left out, and so is all of a guest that did not answer.
     """
-    asked = by_agent(vm) if vm.guest is not None and vm.guest_error is None else []
-    paths = {
-        record.uuid: _identity.seen_at(record.mount_path) if record.in_view else record.mount_path for record in asked
-    }
-    return {uuid: guest.users(path) for uuid, path in paths.items()}
+    found = {}
+    for record in by_agent(vm) if vm.guest is not None and vm.guest_error is None else ():
+        bind = host.source(record)
+        # In a view, the path of a model is a link to where its bind is seen.
+        path = _views.in_guest(bind) if record.in_view else record.mount_path
+        if bind:
+            found[record.uuid] = guest.users(path)
+    return found
 
 
 def suspicious(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:

@@ -91,8 +91,9 @@ def _seen(
 ) -> tuple[_observed.VmView, dict[str, list[_guest_users.Process]]]:
     guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
     seen = _guest_view.for_info(view, guest)
-    seen = _guest_view.with_stale(looked.result(), seen, guest, _guest_view.by_agent(view))
-    return seen, _guest_view.users(seen, guest) if processes else {}
+    host = looked.result()
+    seen = _guest_view.with_stale(host, seen, guest, _guest_view.by_agent(view))
+    return seen, _guest_view.users(host, seen, guest) if processes else {}
 
 
 def _stray(device: _devices.Device) -> dict[str, str]:

@@ -63,8 +63,11 @@ def unchanged(run: Run) -> bool:
 
 
 @pytest.fixture
-def pair(prepared: dict[str, Host]) -> Iterator[dict[str, Guest]]:
-    """A VM on each host; what a migration would have left of the first is on the second host."""
+def pair(prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Guest]]:
+    """A VM on each host; what a migration would have left of the first is on the second host.
+
+    They have their models from model center C(den), which goes with them.
+    """
     found = {host: prepared[host].guest(f"serve-{host}") for host in ("alpha", "beta")}
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Guest.up, found.values()))
@@ -73,6 +76,7 @@ def pair(prepared: dict[str, Host]) -> Iterator[dict[str, Guest]]:
     yield found
     for guest in (*found.values(), left):
         guest.remove()
+    ansible.module("model_center_mount", {"name": "den", "state": "absent"})
 
 
 def test_vms_of_the_inventory_on_hosts_that_have_them_now(
@@ -143,7 +147,6 @@ def test_vms_of_the_inventory_on_hosts_that_have_them_now(
         mounted = prepared[host].run(["findmnt", "/var/lib/modelfleet/centers/den"], check=False)
         assert mounted.returncode != 0
     assert unchanged(fleet.playbook("evacuate_center", center))
-    fleet.module("model_center_mount", {"name": "den", "state": "absent"})
 
 
 @pytest.mark.transport("view", why="what goes by which transport is shown elsewhere")
