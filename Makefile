@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 CHECKS = PYTHONPATH=tests $(PYTHON) -m checks
 
 .DEFAULT_GOAL := help
-.PHONY: help test checks list format docs pins tree lab demo bench clean
+.PHONY: help test test-storage checks list format docs pins tree lab demo bench clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,9 @@ tree: ## Copy the collection to where Ansible looks for it; prints ANSIBLE_COLLE
 
 lab: ## Work with the lab's hosts and guests, for example: make lab ARGS="--help"
 	@tests/lab/lab $(ARGS)
+
+test-storage: ## Run all tests of storage, also those that only show the same of other storage
+	@LONG=1 $(CHECKS) run --only lab-storage
 
 demo: ## Show the main job on a real host and a real virtual machine
 	@tests/demo/run

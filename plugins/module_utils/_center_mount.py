@@ -2,39 +2,46 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A model center on its host: what is, what is due, and doing it.
-
-The client's word, C(ismount) or a unit's C(active) prove nothing; what is mounted is compared with what was wanted.
+"""A model center on its host: the steps that are due, from what is seen of it. Pure.
 
 This module util is private to the collection.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
-import os
 import typing as t
 
-from . import _centers, _mountinfo, _opener, _storage, _systemd
+from . import _center_state, _center_unit, _centers, _storage, _systemd
 from ._errors import ModelfleetError
 
 MOUNTED = "mounted"
 UNMOUNTED = "unmounted"
 ABSENT = "absent"
 
+FAIL, WARN, REMOUNT_IT = "fail", "warn", "remount"
+
 # Steps, in the words that results show.
 MAKE_MOUNT_POINT = "make_mount_point"
+WRITE_SECRETS = "write_credentials"
+WRITE_KEEPER = "write_keeper"
 WRITE_UNIT = "write_unit"
 RELOAD = "reload_systemd"
 ENABLE = "enable_unit"
 MOUNT = "mount"
 REMOUNT = "remount"
+WATCH = "start_keeper"
+UNWATCH = "stop_keeper"
 UNMOUNT = "unmount"
 DISABLE = "disable_unit"
 REMOVE_UNIT = "remove_unit"
+REMOVE_SECRETS = "remove_credentials"
+REMOVE_KEEPER = "remove_keeper"
 REMOVE_MOUNT_POINT = "remove_mount_point"
+
+# What VMs that use the center would feel.
+DISTURBING = frozenset((REMOUNT, UNMOUNT))
+MOUNTING = frozenset((MOUNT, REMOUNT))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +51,33 @@ class View:
     Attributes:
         ours: its unit on disk, None for none.
         unit: what systemd knows of the unit of that name.
-        mount: what is seen at the mount point.
-        right: whether that is the wanted storage with the wanted options.
+        seen: what is at the mount point.
         directory: whether the mount point exists.
+        keeper: whether the program and the units that look after centers are there as they should be.
+        watched: whether the timer of this center runs.
+        secrets: whether the files for its client are as they should be.
+        pending: whether an earlier run wrote a unit and did not come to mounting.
+        others: whether other centers need the keeper.
+        has_secrets: whether there are files for its client.
+        timer_left: whether the timer of this center runs now, or will after a boot, but not both.
     """
 
     ours: t.Optional[_centers.Unit]
     unit: _systemd.Unit
-    mount: t.Optional[_mountinfo.Mount]
-    right: bool
+    seen: _center_state.Seen
     directory: bool
+    keeper: bool = True
+    watched: bool = True
+    secrets: bool = True
+    pending: bool = False
+    others: bool = True
+    has_secrets: bool = False
+    timer_left: bool = False
+
+    @property
+    def mounted(self) -> bool:
+        """Whether anything is seen at the mount point."""
+        return self.seen.mount is not None
 
 
 class Step(t.NamedTuple):
@@ -65,209 +89,177 @@ class Step(t.NamedTuple):
 
 
 def find(name: str, units: t.Iterable[_centers.Unit], other_than: str = "") -> t.Optional[_centers.Unit]:
-    """The unit of the center of a name, at another mount point than one."""
-    return next((unit for unit in units if unit.center.name == name and unit.center.mount_point != other_than), None)
+    """The unit of the center of a name, other than the one with a file name."""
+    return next((unit for unit in units if unit.center.name == name and unit.name != other_than), None)
 
 
-def observe(center: _centers.Center, wanted: bool, units: t.Sequence[_centers.Unit], deadline: float) -> View:
-    """Look at a center where its mount point is.
+def left(center: _centers.Center, view: View) -> t.Optional[_centers.Unit]:
+    """The unit of a center that must leave where it is, although a center of this kind has a unit of that name."""
+    ours = view.ours
+    if ours is None or ours.center.name != center.name:
+        return None
+    adopts = _storage.definition(center).adopted and not _storage.definition(ours.center).adopted
+    return ours if adopts or ours.center.mount_point != center.mount_point else None
 
-    Args:
-        wanted: whether it shall be mounted, so that its storage must be looked at.
-        deadline: seconds for the storage to answer.
+
+def refuse_unhealthy(center: _centers.Center, view: View, on_unhealthy: str) -> str:
+    """Refuse what mounting again would not heal.
+
+    Returns:
+        A warning, empty when all is well.
 
     Raises:
-        ModelfleetError: C(center_conflict), C(storage_missing), C(storage_timeout).
+        ModelfleetError: C(center_shadowed), C(center_conflict), C(center_not_mounted), C(storage_unreachable),
+            C(storage_timeout), C(storage_error), C(storage_wrong).
     """
-    unit = _systemd.show(_systemd.mount_unit_name(center.mount_point))
-    ours = next((found for found in units if found.center.mount_point == center.mount_point), None)
-    if not wanted and ours is not None and ours.center.name != center.name:
-        ours = None
-    mount = _mountinfo.visible(_mountinfo.read(), center.mount_point)
-    if wanted:
-        _refuse_conflict(center, ours, unit, mount, units)
-    right = wanted and _is_right(center, mount, deadline)
-    return View(ours, unit, mount, right, mount is not None or os.path.isdir(center.mount_point))
+    seen = view.seen
+    what = f"model center '{center.name}' at {center.mount_point}: {seen.why}"
+    details = {"state": seen.state, "checks": _center_state.checks(seen)}
+    if seen.state == _center_state.SHADOWED:
+        raise ModelfleetError("center_shadowed", what, **details)
+    if _storage.definition(center).adopted:
+        if seen.state == _center_state.NOT_MOUNTED:
+            raise ModelfleetError("center_not_mounted", f"nothing is mounted at {center.mount_point}", **details)
+        if seen.state in _center_state.REPAIRABLE:
+            raise ModelfleetError("center_conflict", what, **details)
+    if (
+        seen.state not in _center_state.UNHEALTHY
+        or on_unhealthy == REMOUNT_IT
+        or view.ours is None
+        # What is wrong may be the secret, which the storage does not take any more.
+        or not view.secrets
+        or view.pending
+        or _new_way(center, view)
+    ):
+        return ""
+    failure = _center_state.failure(seen, what)
+    if on_unhealthy == WARN:
+        return f"{what} ({failure.code})"
+    raise failure
 
 
-def _refuse_conflict(
-    center: _centers.Center,
-    ours: t.Optional[_centers.Unit],
-    unit: _systemd.Unit,
-    mount: t.Optional[_mountinfo.Mount],
-    units: t.Sequence[_centers.Unit],
-) -> None:
-    taken = None
-    if ours is not None and ours.center.name != center.name:
-        taken = f"model center '{ours.center.name}' is mounted there"
-    elif ours is None and unit.fragment_path:
-        taken = f"{unit.fragment_path} mounts something there"
-    elif ours is None and mount is not None:
-        taken = f"{mount.fstype} from {mount.source} is mounted there"
-    if taken:
-        raise ModelfleetError(
-            "center_conflict",
-            f"model center '{center.name}' cannot use {center.mount_point}: {taken}",
-            mount_point=center.mount_point,
-        )
-    other = next((found.center for found in units if found.center.uuid == center.uuid), None)
-    if other is not None and other.name != center.name:
-        raise ModelfleetError("center_conflict", f"model center '{other.name}' already has the UUID {center.uuid}")
-
-
-def _is_right(center: _centers.Center, mount: t.Optional[_mountinfo.Mount], deadline: float) -> bool:
-    wanted = _storage.definition(center.storage_url, center.read_only)
-    if wanted.directory is not None:
-        source = _opener.look(wanted.directory, ["."], deadline)[0]
-        if source.identity is None:
-            raise _source_error(center, wanted.directory, source.error)
-        if mount is None or source.identity != _opener.look(center.mount_point, ["."], deadline)[0].identity:
-            return False
-    if mount is None:
-        return False
-    access = "ro" if center.read_only else "rw"
-    return {access, "nosuid", "nodev"} <= mount.options
-
-
-def _source_error(center: _centers.Center, directory: str, error: int) -> ModelfleetError:
-    code = {errno.ETIMEDOUT: "storage_timeout", errno.ENOENT: "storage_missing", errno.ENOTDIR: "storage_missing"}
-    return ModelfleetError(
-        code.get(error, "storage_error"),
-        f"model center '{center.name}': {directory}: {os.strerror(error)}",
-        center=center.name,
-        path=directory,
-    )
-
-
-def plan(state: str, center: _centers.Center, view: View, previous: t.Optional[View]) -> list[Step]:
+def plan(
+    state: str, center: _centers.Center, view: View, previous: t.Optional[View], on_unhealthy: str = FAIL
+) -> list[Step]:
     """The steps to a state, the fewest there are.
 
     Args:
-        previous: the same center where it was before, when its mount point moves.
+        previous: the same center as another unit mounts it, when its mount point or the kind of its unit changes.
     """
-    here = {MOUNTED: _mounted, UNMOUNTED: _unmounted, ABSENT: _absent}[state]
-    steps = [Step(action, view.unit.name, center) for action in here(view, center)]
-    if previous is not None and previous.ours is not None:
-        # The old place goes last: when the new one cannot be mounted, the old one is still there.
-        leave = _unmounted if state == UNMOUNTED else _absent
-        steps += [Step(action, previous.unit.name, previous.ours.center) for action in leave(previous, center)]
-    return steps
+    here: list[str]
+    if state == MOUNTED:
+        here = _mounted(view, center, on_unhealthy)
+    else:
+        here = _unmounted(view) if state == UNMOUNTED else _absent(view)
+    steps = [Step(action, view.unit.name, center) for action in here]
+    if previous is None or previous.ours is None:
+        return steps
+    old = previous.ours.center
+    same_place = old.mount_point == center.mount_point
+    theirs = _storage.definition(old).adopted
+    if previous.unit.name == view.unit.name:
+        return _moved(steps, center, view, previous, old)
+    leave = _unmounted(previous) if state == UNMOUNTED else _absent(previous)
+    # What belongs to the center and not to one of its places stays.
+    shared = (UNWATCH, REMOVE_SECRETS, REMOVE_KEEPER) if state == MOUNTED else ()
+    leave = [action for action in leave if action not in shared and not (same_place and action == REMOVE_MOUNT_POINT)]
+    away = [Step(action, previous.unit.name, old) for action in leave]
+    if state == MOUNTED and same_place:
+        # Two cannot be at one place; what is seen there now belongs to the other unit, and goes with it, but for what
+        # somebody else has mounted.
+        return [*away, *(steps if theirs else _first_mount(steps))]
+    # The old place goes last: when the new one cannot be mounted, the old one is still there.
+    return [*steps, *away]
 
 
-def _mounted(view: View, center: _centers.Center) -> list[str]:
-    actions = [] if view.directory else [MAKE_MOUNT_POINT]
-    rewrite = view.ours is None or view.ours.text != _centers.render(center)
+def _moved(steps: list[Step], center: _centers.Center, view: View, previous: View, old: _centers.Center) -> list[Step]:
+    """One unit goes from place to place: it cannot be at both, so that the old one goes first."""
+    unit = view.unit.name
+    goes = previous.mounted or previous.unit.active
+    if goes and not view.mounted:
+        steps = _first_mount(steps)
+    if goes and not any(step.action in MOUNTING for step in steps):
+        steps.insert(_position(steps), Step(MOUNT, unit, center))
+    empty = previous.directory and old.mount_point != center.mount_point and not _storage.definition(old).adopted
+    return [
+        *([Step(UNMOUNT, unit, old)] if goes else []),
+        *steps,
+        *([Step(REMOVE_MOUNT_POINT, unit, old)] if empty else []),
+    ]
+
+
+def _first_mount(steps: list[Step]) -> list[Step]:
+    """The same steps, where nothing is left to be unmounted before."""
+    return [step._replace(action=MOUNT) if step.action == REMOUNT else step for step in steps]
+
+
+def _position(steps: list[Step]) -> int:
+    return next((index for index, step in enumerate(steps) if step.action in (WATCH, UNWATCH)), len(steps))
+
+
+def _new_way(center: _centers.Center, view: View) -> bool:
+    """Whether the unit mounts it in another way than is wanted, so that it must be mounted again."""
+    return view.ours is None or _center_unit.how(view.ours.text) != _center_unit.how(_center_unit.render(center))
+
+
+def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str]:
+    adopted = _storage.definition(center).adopted
+    actions = [] if view.directory or adopted else [MAKE_MOUNT_POINT]
+    if not view.secrets:
+        actions.append(WRITE_SECRETS)
+    if _center_unit.needs_keeper(center) and not view.keeper:
+        actions.append(WRITE_KEEPER)
+    rewrite = view.ours is None or view.ours.text != _center_unit.render(center)
     if rewrite:
         actions.append(WRITE_UNIT)
-    if rewrite or view.unit.needs_reload:
+    if rewrite or view.unit.needs_reload or WRITE_KEEPER in actions:
         actions.append(RELOAD)
     if not view.unit.enabled:
         actions.append(ENABLE)
-    if view.mount is None:
-        actions.append(MOUNT)
-    elif not view.right or not view.unit.active:
-        actions.append(REMOUNT)
+    actions += _mounting(view, center, on_unhealthy, adopted)
+    if center.keep_alive and not adopted and not view.watched:
+        actions.append(WATCH)
+    if (view.watched or view.timer_left) and (adopted or not center.keep_alive):
+        actions.append(UNWATCH)
     return actions
 
 
-def _unmounted(view: View, _center: _centers.Center) -> list[str]:
+def _mounting(view: View, center: _centers.Center, on_unhealthy: str, adopted: bool) -> list[str]:
+    service = bool(_storage.definition(center).command)
+    if adopted:
+        return [] if view.unit.active else [MOUNT]
+    if not view.mounted:
+        return [REMOUNT] if service and view.unit.active else [MOUNT]
+    unhealthy = view.seen.state in _center_state.UNHEALTHY
+    again = (
+        view.seen.state in _center_state.REPAIRABLE
+        or not view.unit.active
+        or not view.secrets
+        or view.pending
+        or _new_way(center, view)
+        or (unhealthy and on_unhealthy == REMOUNT_IT)
+    )
+    return [REMOUNT] if again else []
+
+
+def _unmounted(view: View) -> list[str]:
     if view.ours is None:
         return []
-    actions = []
-    if view.mount is not None or view.unit.active:
+    actions = [UNWATCH] if view.watched or view.timer_left else []
+    if view.mounted or view.unit.active:
         actions.append(UNMOUNT)
     if view.unit.enabled:
         actions.append(DISABLE)
     return actions
 
 
-def _absent(view: View, center: _centers.Center) -> list[str]:
+def _absent(view: View) -> list[str]:
+    secrets = [REMOVE_SECRETS] if view.has_secrets else []
     if view.ours is None:
-        return []
-    return [*_unmounted(view, center), REMOVE_UNIT, RELOAD, *([REMOVE_MOUNT_POINT] if view.directory else [])]
-
-
-def apply(steps: list[Step], view: View, timeout: float) -> None:
-    """Carry out a plan; when mounting fails, the unit is put back as it was.
-
-    Raises:
-        ModelfleetError: C(center_mount_failed) and what the storage or systemd said.
-    """
-    rewritten = any(step.action == WRITE_UNIT for step in steps)
-    for step in steps:
-        try:
-            _do(step, timeout)
-            if step.action in (MOUNT, REMOUNT):
-                _verify(step.center, timeout)
-        except ModelfleetError:
-            if rewritten and step.unit == view.unit.name:
-                _put_back(view, step.center, timeout)
-            raise
-
-
-def _do(step: Step, timeout: float) -> None:
-    path = os.path.join(_systemd.UNIT_DIRECTORY, step.unit)
-    if step.action == MAKE_MOUNT_POINT:
-        _file_system(os.makedirs, step.center.mount_point, 0o755, True)
-    elif step.action == WRITE_UNIT:
-        _file_system(_write, path, _centers.render(step.center))
-    elif step.action == REMOVE_UNIT:
-        _file_system(os.unlink, path)
-    elif step.action == REMOVE_MOUNT_POINT:
-        # Not ours to empty: what was put there before the center was mounted stays.
-        with contextlib.suppress(OSError):
-            os.rmdir(step.center.mount_point)
-    elif step.action == RELOAD:
-        _systemd.call("daemon-reload", timeout=timeout)
-    else:
-        verb = {ENABLE: "enable", DISABLE: "disable", MOUNT: "start", REMOUNT: "restart", UNMOUNT: "stop"}[step.action]
-        _systemd.call(verb, step.unit, timeout, code="center_mount_failed")
-
-
-def _verify(center: _centers.Center, deadline: float) -> None:
-    mount = _mountinfo.visible(_mountinfo.read(), center.mount_point)
-    if not _is_right(center, mount, deadline):
-        raise ModelfleetError(
-            "center_mount_failed",
-            f"model center '{center.name}': what is mounted at {center.mount_point} is not the wanted storage",
-            mount_point=center.mount_point,
-        )
-
-
-def _put_back(view: View, center: _centers.Center, timeout: float) -> None:
-    """Back to how it was, as far as it goes: the failure that led here is the one to report."""
-    name = view.unit.name
-    path = os.path.join(_systemd.UNIT_DIRECTORY, name)
-    attempts: list[t.Callable[[], None]] = []
-    if view.mount is None:
-        attempts.append(lambda: _systemd.call("stop", name, timeout))
-    if view.ours is None:
-        attempts += [lambda: _systemd.call("disable", name, timeout), lambda: os.unlink(path)]
-    else:
-        text = view.ours.text
-        attempts.append(lambda: _write(path, text))
-    attempts.append(lambda: _systemd.call("daemon-reload", timeout=timeout))
-    if view.mount is not None:
-        attempts.append(lambda: _systemd.call("restart", name, timeout))
-    if not view.directory:
-        attempts.append(lambda: os.rmdir(center.mount_point))
-    for attempt in attempts:
-        with contextlib.suppress(ModelfleetError, OSError):
-            attempt()
-
-
-def _write(path: str, text: str) -> None:
-    temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.rename(temporary, path)
-
-
-def _file_system(call: t.Callable[..., t.Any], *arguments: t.Any) -> None:
-    try:
-        call(*arguments)
-    except OSError as problem:
-        raise ModelfleetError("center_mount_failed", f"{problem.filename}: {problem.strerror}") from None
+        # An earlier run, or somebody else, removed only the unit.
+        return secrets
+    center = view.ours.center
+    keeper = [REMOVE_KEEPER] if not view.others and _center_unit.needs_keeper(center) else []
+    place = [REMOVE_MOUNT_POINT] if view.directory and not _storage.definition(center).adopted else []
+    # The unit, which is the record, goes last: a run that is killed before leaves something that is found again.
+    return [*_unmounted(view), *secrets, *keeper, *place, REMOVE_UNIT, RELOAD]

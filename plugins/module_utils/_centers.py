@@ -4,7 +4,8 @@
 
 """Model centers: their records, which live in the systemd units that mount them.
 
-A unit of ours has a section C([X-Modelfleet]), which systemd leaves to others (systemd.unit(5)).
+A unit of ours has a section C([X-Modelfleet]), which systemd leaves to others (systemd.unit(5)). It is a mount unit, or
+the service that runs a client in the foreground.
 
 This module util is private to the collection.
 """
@@ -16,30 +17,53 @@ import glob
 import os
 import typing as t
 
-from . import _storage, _systemd
+from . import _systemd
 from ._errors import ModelfleetError
 
 SCHEMA_VERSION = 1
-_SECTION = "[X-Modelfleet]"
-# What starts VMs must come after the centers, so that a VM that starts with the host finds its models. Without the
-# default dependencies, because a bind that systemd takes for local, of a directory on a network file system, would have
-# to come before local-fs.target and after the network: a cycle, which systemd breaks by dropping some mount.
-_BEFORE = "libvirtd.service virtqemud.service libvirt-guests.service"
+SECTION = "[X-Modelfleet]"
+# systemd decides what the unit of a mount is called; a service is called by us.
+_PATTERNS = ("*.mount", "modelfleet-center-*.service")
 
 
 @dataclasses.dataclass(frozen=True)
 class Center:
-    """A model center as this host mounts it."""
+    """A model center as this host mounts it.
+
+    Attributes:
+        options: options of the storage's client, beside or in the place of the defaults.
+        client: which of several clients mounts it; empty for the usual one.
+        helper: the program of the client, where it is called otherwise; empty for the usual one.
+        cache_dir: where the client keeps what it has read; empty for nowhere.
+        cache_size: MiB of it, 0 for the client's own limit.
+        verify_path: a path below the mount point that must be there; empty for none.
+        credentials: the names of the secrets that its client was given.
+        keep_alive: whether a timer looks after it.
+    """
 
     name: str
     uuid: str
     storage_url: str
     mount_point: str
     read_only: bool
+    options: tuple[str, ...] = ()
+    client: str = ""
+    helper: str = ""
+    cache_dir: str = ""
+    cache_size: int = 0
+    verify_path: str = ""
+    credentials: tuple[str, ...] = ()
+    keep_alive: bool = True
 
     def as_dict(self) -> dict[str, t.Any]:
         """The center as modules return it."""
-        return {**dataclasses.asdict(self), "schema_version": SCHEMA_VERSION}
+        values = dataclasses.asdict(self)
+        return {
+            **values,
+            "options": [*self.options],
+            "credentials": [*self.credentials],
+            "schema_version": SCHEMA_VERSION,
+        }
 
 
 class Unit(t.NamedTuple):
@@ -49,38 +73,35 @@ class Unit(t.NamedTuple):
     text: str
     center: Center
 
+    @property
+    def name(self) -> str:
+        """Its name to systemd."""
+        return os.path.basename(self.path)
 
-def render(center: Center) -> str:
-    """The text of the mount unit of a center."""
-    mount = _storage.definition(center.storage_url, center.read_only)
-    return f"""\
-# Written by modelfleet.kvm for model center "{center.name}". Changes made here are overwritten.
 
-[Unit]
-Description=Model center {_escaped(center.name)}
-DefaultDependencies=no
-After=local-fs.target
-Conflicts=umount.target
-Before=umount.target {_BEFORE}
+def record(center: Center) -> str:
+    """The section of a unit that holds the record of a center; what is not set has no line."""
+    values = [
+        ("SchemaVersion", str(SCHEMA_VERSION)),
+        ("Name", center.name),
+        ("Uuid", center.uuid),
+        ("StorageUrl", center.storage_url),
+        ("MountPoint", center.mount_point),
+        ("ReadOnly", _yes_or_no(center.read_only)),
+        ("Options", ",".join(center.options)),
+        ("Client", center.client),
+        ("Helper", center.helper),
+        ("CacheDirectory", center.cache_dir),
+        ("CacheSize", str(center.cache_size or "")),
+        ("VerifyPath", center.verify_path),
+        ("Credentials", ",".join(center.credentials)),
+        ("KeepAlive", _yes_or_no(center.keep_alive)),
+    ]
+    return "".join([f"{SECTION}\n", *(f"{name}={value}\n" for name, value in values if value)])
 
-[Mount]
-What={_escaped(mount.what)}
-Where={_escaped(center.mount_point)}
-Type={mount.fstype}
-Options={_escaped(",".join(mount.options))}
-DirectoryMode=0755
 
-[Install]
-WantedBy=multi-user.target
-
-{_SECTION}
-SchemaVersion={SCHEMA_VERSION}
-Name={center.name}
-Uuid={center.uuid}
-StorageUrl={center.storage_url}
-MountPoint={center.mount_point}
-ReadOnly={"yes" if center.read_only else "no"}
-"""
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def parse(path: str, text: str) -> t.Optional[Center]:
@@ -89,14 +110,26 @@ def parse(path: str, text: str) -> t.Optional[Center]:
     Raises:
         ModelfleetError: C(center_conflict) for a record that a newer release wrote or that is damaged.
     """
-    if f"\n{_SECTION}\n" not in text:
+    if f"\n{SECTION}\n" not in text:
         return None
-    section = text.split(f"\n{_SECTION}\n", 1)[1]
+    section = text.split(f"\n{SECTION}\n", 1)[1]
     values = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
     try:
         version = int(values["SchemaVersion"])
         center = Center(
-            values["Name"], values["Uuid"], values["StorageUrl"], values["MountPoint"], values["ReadOnly"] == "yes"
+            name=values["Name"],
+            uuid=values["Uuid"],
+            storage_url=values["StorageUrl"],
+            mount_point=values["MountPoint"],
+            read_only=values["ReadOnly"] == "yes",
+            options=_listed(values.get("Options", "")),
+            client=values.get("Client", ""),
+            helper=values.get("Helper", ""),
+            cache_dir=values.get("CacheDirectory", ""),
+            cache_size=int(values.get("CacheSize", "0")),
+            verify_path=values.get("VerifyPath", ""),
+            credentials=_listed(values.get("Credentials", "")),
+            keep_alive=values.get("KeepAlive", "no") == "yes",
         )
     except (KeyError, ValueError) as problem:
         raise ModelfleetError(
@@ -107,10 +140,15 @@ def parse(path: str, text: str) -> t.Optional[Center]:
     return center
 
 
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(value.split(",")) if value else ()
+
+
 def units(directory: str = _systemd.UNIT_DIRECTORY) -> list[Unit]:
     """The units of all model centers of this host. Touches no storage."""
     found = []
-    for path in sorted(glob.glob(os.path.join(glob.escape(directory), "*.mount"))):
+    place = glob.escape(directory)
+    for path in sorted(path for pattern in _PATTERNS for path in glob.glob(os.path.join(place, pattern))):
         try:
             with open(path, encoding="utf-8") as file:
                 text = file.read()
@@ -122,8 +160,3 @@ def units(directory: str = _systemd.UNIT_DIRECTORY) -> list[Unit]:
         if center is not None:
             found.append(Unit(path, text, center))
     return found
-
-
-def _escaped(value: str) -> str:
-    # systemd.unit(5): a percent sign starts a specifier.
-    return value.replace("%", "%%")

@@ -33,6 +33,11 @@ _UNANSWERED = 4
 _PERIOD, _ROUNDS = 2.0, 5
 
 
+def available() -> bool:
+    """Whether this host has the Python bindings of libvirt."""
+    return libvirt is not None
+
+
 def connect(uri: str, deadline: float) -> t.Any:
     """A connection to libvirt.
 

@@ -45,10 +45,20 @@ CATALOGUE: dict[str, Entry] = {
         "libvirt or QEMU refused the device.",
         "Read the message of libvirt in the details and the log of the VM's virtiofsd on the host.",
     ),
+    "cache_on_root": Entry(
+        "The cache would fill the disk of the system",
+        "cache_dir is on the root file system of the host.",
+        "Mount a disk of its own for the cache and name a directory on it, or leave cache_dir out.",
+    ),
     "center_conflict": Entry(
         "The mount point belongs to something else",
         "Another file system, another systemd unit, or another model center uses this mount point or name.",
         "Choose another mount point, or remove what is there.",
+    ),
+    "center_in_use": Entry(
+        "VMs use the model center",
+        "Unmounting it, or mounting it again, would take the models away from VMs of this host.",
+        "Unmount its models first (state=absent of modelfleet.kvm.vm_model_mount), or use force=true, which does that.",
     ),
     "center_mount_failed": Entry(
         "The model center could not be mounted",
@@ -57,13 +67,24 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "center_not_mounted": Entry(
         "The model center is not mounted",
-        "Its mount unit is not active on this host, so no model can be taken from it.",
+        "Nothing is mounted at its mount point, or something else is, which the message names, so that no model can be"
+        " taken from it.",
         "Mount it with modelfleet.kvm.model_center_mount, then run again.",
+    ),
+    "center_shadowed": Entry(
+        "Something hides the mount point",
+        "Another file system is mounted at a directory above the mount point, so that nobody sees the model center.",
+        "Unmount what the message names, or choose another mount point.",
     ),
     "center_unknown": Entry(
         "There is no such model center on this host",
         "No mount unit of this collection carries the name.",
         "Define it with modelfleet.kvm.model_center_mount first, or correct the name.",
+    ),
+    "client_missing": Entry(
+        "The client of the storage is not installed",
+        "A program that mounts this kind of storage is not on the host.",
+        "Install the package that the message names, or name the program with helper.",
     ),
     "define_failed": Entry(
         "The VM's XML could not be changed",
@@ -270,6 +291,16 @@ CATALOGUE: dict[str, Entry] = {
         "The storage does not answer",
         "Looking at the model or the model center took longer than the deadline.",
         "Check the storage behind the model center; nothing hangs on the host because of this run.",
+    ),
+    "storage_unreachable": Entry(
+        "The client of the storage has lost its servers",
+        "It runs, and says that it is not connected. It heals by itself when the servers come back.",
+        "Check the servers and the network. on_unhealthy=remount mounts it again nevertheless.",
+    ),
+    "storage_wrong": Entry(
+        "What is mounted is not the wanted storage",
+        "It answers, but verify_path is not there.",
+        "Correct storage_url or verify_path.",
     ),
     "systemd_error": Entry(
         "systemd refused",

@@ -20,7 +20,7 @@ import syslog
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _centers, _devices, _identity, _input, _mountinfo, _records, _sources, _views
+from . import _center_seen, _centers, _devices, _identity, _input, _mountinfo, _records, _sources, _views
 
 # Seconds that the storage of one model center may take to answer while a VM is starting.
 _DEADLINE = 5.0
@@ -122,10 +122,9 @@ def _to_view(vm: str, mount: str, mount_path: str, tree: int) -> None:
 
 def _bind(center: t.Optional[_centers.Center], places: list[Place]) -> None:
     trees = [-1] * len(places)
-    if center is not None and _mountinfo.visible(_mountinfo.read(), center.mount_point) is not None:
-        paths = [place.record.model_path for place in places if place.record]
+    if center is not None:
         try:
-            trees = [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
+            trees = _models(center, [place.record.model_path for place in places if place.record])
         except Exception as problem:
             _log(f"model center {center.name}: {problem!r}")
     for place, tree in zip(places, trees):
@@ -136,6 +135,15 @@ def _bind(center: t.Optional[_centers.Center], places: list[Place]) -> None:
             place.bind(tree)
         except OSError as problem:
             _log(f"{place.what}: {problem}")
+
+
+def _models(center: _centers.Center, paths: list[str]) -> list[int]:
+    """Detached mounts of models, -1 for each that cannot be had."""
+    why = _center_seen.why_not(center, _mountinfo.read(), _DEADLINE)
+    if why:
+        _log(f"model center {center.name} at {center.mount_point}: {why}")
+        return [-1] * len(paths)
+    return [item.tree for item in _sources.look_at(center.mount_point, paths, _DEADLINE, clone=True)]
 
 
 def _log(message: str) -> None:

@@ -39,6 +39,13 @@ except Exception as problem:
     print(f"modelfleet: {{problem!r}}", file=sys.stderr)
 sys.exit(0)
 """
+_PLAIN_MAIN = """\
+import sys
+
+from {package}.{module} import main
+
+sys.exit(main(sys.argv))
+"""
 # Any fixed time: the same code must give the same bytes.
 _TIME = (2026, 1, 1, 0, 0, 0)
 
@@ -60,16 +67,30 @@ def content(load: t.Callable[[str], str], names: t.Iterable[str]) -> bytes:
         load: gives the source text of a module util by its name relative to module_utils, with dots.
         names: the module utils that the hook consists of.
     """
-    archive = io.BytesIO()
-    archive.write(f"{_SHEBANG}\n{_NOTE.format(version=VERSION)}\n".encode())
-    with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as file:
-        _add(file, "__main__.py", _MAIN)
+    return _packed(load, names, f"{_SHEBANG}\n{_NOTE.format(version=VERSION)}\n", _MAIN)
+
+
+def archive(load: t.Callable[[str], str], names: t.Iterable[str], head: str, module: str) -> bytes:
+    """The bytes of a program like the hook, which runs C(main) of a module util.
+
+    Args:
+        head: what stands in front of the archive.
+    """
+    return _packed(load, names, head, _PLAIN_MAIN.format(package=_PACKAGE, module=module))
+
+
+def _packed(load: t.Callable[[str], str], names: t.Iterable[str], head: str, main: str) -> bytes:
+    names = list(names)
+    data = io.BytesIO()
+    data.write(head.encode())
+    with zipfile.ZipFile(data, "a", zipfile.ZIP_STORED) as file:
+        _add(file, "__main__.py", main)
         _add(file, f"{_PACKAGE}/__init__.py", "")
         for name in sorted(names):
             source = load(name)
             place = f"{name}/__init__.py" if f"{name}." in " ".join(names) else f"{name.replace('.', '/')}.py"
             _add(file, f"{_PACKAGE}/{place}", source)
-    return archive.getvalue()
+    return data.getvalue()
 
 
 def _add(file: zipfile.ZipFile, name: str, text: str) -> None:

@@ -16,7 +16,7 @@ import os
 import re
 import typing as t
 
-from . import _domain, _hook, _hook_file, _observed, _sources, _systemd, _virtiofsd
+from . import _domain, _hook, _hook_file, _observed, _sources, _storage, _systemd, _virtiofsd
 from ._errors import ModelfleetError
 
 # Steps, in the words that results show.
@@ -30,8 +30,8 @@ _TOLD = f"{_sources.STATE_DIRECTORY}/hook-known"
 _DAEMONS = ("libvirtd.service", "virtqemud.service")
 # What the hook is made of: C(_hook) and all that it imports.
 _PARTS = """
-    _centers _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records _sources
-    _storage _storage._definition _storage._file _systemd _views
+    _center_seen _centers _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records
+    _sources _systemd _views
 """.split()
 
 _LINUX = (5, 12)
@@ -40,7 +40,7 @@ _LIBVIRT = 7_009_000
 
 def hook() -> bytes:
     """The hook of this release."""
-    return _hook_file.content(_source, _PARTS)
+    return _hook_file.content(_source, [*_PARTS, *_storage.parts()])
 
 
 def _source(name: str) -> str:

@@ -24,6 +24,22 @@ UNKNOWN = "unknown"
 # Not due: the live layers of a VM that is shut off, the guest's where somebody else mounts.
 NOT_DUE = "not due"
 
+# What people read.
+NAMES = {
+    "source": "source on the host",
+    "persistent": "device in the persistent XML",
+    "live": "device in the live XML",
+    "guest": "mount in the guest",
+}
+WORDS = {
+    RIGHT: "there",
+    MISSING: "missing",
+    WRONG: "wrong",
+    FOREIGN: "something else is there",
+    UNKNOWN: "unknown",
+    NOT_DUE: "not due",
+}
+
 
 class Layers(t.NamedTuple):
     """The truth about one mount, layer by layer; each is one of the words above."""

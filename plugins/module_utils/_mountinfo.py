@@ -21,7 +21,7 @@ class Mount(t.NamedTuple):
     """One line of C(/proc/PID/mountinfo) (proc(5)).
 
     `device` is the C(major:minor) of the file system, `root` the directory of it that is visible at
-    `mount_point`, `options` are those of the mount, not of the superblock.
+    `mount_point`, `options` are those of the mount, `super_options` those of the file system.
     """
 
     mount_id: int
@@ -33,6 +33,12 @@ class Mount(t.NamedTuple):
     propagation: str
     fstype: str
     source: str
+    super_options: frozenset[str] = frozenset()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written through it: binds and CIFS say so of the mount, FUSE of the file system."""
+        return "ro" in self.options or "ro" in self.super_options
 
     @property
     def shows(self) -> tuple[str, str]:
@@ -62,6 +68,7 @@ def parse(text: str) -> list[Mount]:
                     " ".join(fields[6:separator]),
                     fields[separator + 1],
                     _unescaped(fields[separator + 2]),
+                    frozenset(fields[separator + 3].split(",")) if len(fields) > separator + 3 else frozenset(),
                 )
             )
         except (ValueError, IndexError):
@@ -81,6 +88,30 @@ def visible(mounts: list[Mount], path: str) -> t.Optional[Mount]:
 def stack(mounts: list[Mount], path: str) -> list[Mount]:
     """All mounts over one another at a path, the one that is seen last."""
     return [mount for mount in mounts if mount.mount_point == path]
+
+
+def shadow(mounts: list[Mount], mount: Mount) -> t.Optional[Mount]:
+    """The mount at a directory further up that hides a mount, None when it can be seen."""
+    by_id = {other.mount_id: other for other in mounts}
+    seen: set[int] = set()
+    while mount.mount_id not in seen:
+        seen.add(mount.mount_id)
+        for other in mounts:
+            if other.parent_id == mount.parent_id and _is_below(mount.mount_point, other.mount_point):
+                return other
+        if mount.parent_id not in by_id:
+            break
+        mount = by_id[mount.parent_id]
+    return None
+
+
+def holds(mount_point: str, path: str) -> bool:
+    """Whether a path is a mount point, or lies below it."""
+    return path == mount_point or _is_below(path, mount_point)
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path != directory and path.startswith(f"{directory.rstrip('/')}/")
 
 
 def read(pid: t.Union[int, str] = "self") -> list[Mount]:

@@ -17,6 +17,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from . import (
+    _center_seen,
     _centers,
     _devices,
     _domain,
@@ -221,7 +222,7 @@ def observe_host(
     """
     centers = {unit.center.name: unit.center for unit in _centers.units()}
     mounts = tuple(_mountinfo.read())
-    coming = _coming(planned, centers, mounts)
+    coming = _coming(planned, centers, mounts, deadline)
     centers.update(coming)
     views: dict[ModelKey, t.Union[tuple[int, int], ModelfleetError]] = {}
     bound: dict[str, tuple[int, int]] = {}
@@ -275,20 +276,21 @@ def _coming(
     planned: t.Mapping[str, _centers.Center],
     centers: t.Mapping[str, _centers.Center],
     mounts: t.Sequence[_mountinfo.Mount],
+    deadline: float,
 ) -> dict[str, _centers.Center]:
     """The planned centers that are not mounted as planned, each with what it will show for a mount point, if known."""
     coming = {}
     for name, center in planned.items():
         known = centers.get(name)
-        if known is None or not _is_mounted(known, mounts) or center.storage_url not in ("", known.storage_url):
-            directory = _storage.definition(center.storage_url, True).directory if center.storage_url else None
+        if known is None or center.storage_url not in ("", known.storage_url) or _why_not(known, mounts, deadline):
+            directory = _storage.directory(center.storage_url) if center.storage_url else ""
             uuid = center.uuid or (known.uuid if known else _identity.center_uuid(name))
-            coming[name] = dataclasses.replace(center, uuid=uuid, mount_point=directory or "")
+            coming[name] = dataclasses.replace(center, uuid=uuid, mount_point=directory)
     return coming
 
 
-def _is_mounted(center: t.Optional[_centers.Center], mounts: t.Sequence[_mountinfo.Mount]) -> bool:
-    return center is not None and _mountinfo.visible(list(mounts), center.mount_point) is not None
+def _why_not(center: _centers.Center, mounts: t.Sequence[_mountinfo.Mount], deadline: float) -> str:
+    return _center_seen.why_not(center, list(mounts), deadline)
 
 
 def _look_at_models(
@@ -306,8 +308,9 @@ def _look_at_models(
     if coming and not center.mount_point:
         # Nobody can know yet what it will show.
         return {}
-    if not coming and not _is_mounted(center, mounts):
-        problem = not_mounted(center)
+    why = "" if coming else _why_not(center, mounts, deadline)
+    if why:
+        problem = not_mounted(center, why)
         return dict.fromkeys(keys, problem)
     found = _sources.look_at(center.mount_point, [key.path for key in keys], deadline, look=openers.look)
     return {key: item.identity or source_error(center, key.path, item) for key, item in zip(keys, found)}
@@ -323,11 +326,11 @@ def _gave_up(view: t.Union[tuple[int, int], ModelfleetError]) -> bool:
     return isinstance(view, ModelfleetError) and view.code == "storage_timeout"
 
 
-def not_mounted(center: _centers.Center) -> ModelfleetError:
-    """The error for a center that is defined, but not mounted."""
+def not_mounted(center: _centers.Center, why: str) -> ModelfleetError:
+    """The error for a center that is defined, but not what is seen at its mount point."""
     return ModelfleetError(
         "center_not_mounted",
-        f"model center '{center.name}' is not mounted at {center.mount_point}",
+        f"model center '{center.name}' is not mounted at {center.mount_point}: {why}",
         center=center.name,
         mount_point=center.mount_point,
     )

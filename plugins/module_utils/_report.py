@@ -11,20 +11,11 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _errors, _identity, _mount_lines, _records, _steps
+from . import _errors, _identity, _layers, _mount_lines, _records, _steps
 from ._converge import Outcome
 from ._errors import ModelfleetError
-from ._layers import FOREIGN, MISSING, NOT_DUE, RIGHT, UNKNOWN, WRONG, Layers
+from ._layers import MISSING, NOT_DUE, RIGHT, Layers
 from ._wanted import AGENT, SYSTEMD
-
-_WORDS = {
-    RIGHT: "there",
-    MISSING: "missing",
-    WRONG: "wrong",
-    FOREIGN: "something else is there",
-    UNKNOWN: "unknown",
-    NOT_DUE: "not due",
-}
 
 
 def mounts(outcomes: t.Iterable[Outcome], only_changed: bool = False) -> list[dict[str, t.Any]]:
@@ -156,15 +147,7 @@ def _state(plan: _steps.MountPlan, record: t.Optional[_records.Record], layers: 
 def _by_layer(layers: Layers, what: str = "") -> str:
     """A line for each layer that there is."""
     found = {name: layer for name, layer in layers._asdict().items() if layer != NOT_DUE}
-    return "".join(f"  {what}{_NAMES[name]}: {_WORDS[layer]}\n" for name, layer in found.items())
-
-
-_NAMES = {
-    "source": "source on the host",
-    "persistent": "device in the persistent XML",
-    "live": "device in the live XML",
-    "guest": "mount in the guest",
-}
+    return "".join(f"  {what}{_layers.NAMES[name]}: {_layers.WORDS[layer]}\n" for name, layer in found.items())
 
 
 def failure(outcomes: t.Iterable[Outcome]) -> t.Optional[dict[str, t.Any]]:

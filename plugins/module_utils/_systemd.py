@@ -36,6 +36,11 @@ class Unit(t.NamedTuple):
     def enabled(self) -> bool:
         return self.unit_file_state == "enabled"
 
+    @property
+    def running(self) -> bool:
+        """Whether it is active, and will be after a boot."""
+        return self.active and self.enabled
+
 
 def mount_unit_name(path: str) -> str:
     """The name that the mount unit of a path must have (systemd.mount(5))."""
@@ -51,12 +56,28 @@ def show(unit: str) -> Unit:
     return Unit(unit, load, active, file_state, fragment, reload == "yes")
 
 
+def control_group(unit: str) -> str:
+    """The control group of a unit; empty when it has none."""
+    return _run(["systemctl", "show", "--property=ControlGroup", "--value", "--", unit]).stdout.strip()
+
+
+def main_process(unit: str) -> int:
+    """The process of a service, 0 when it has none."""
+    return int(_run(["systemctl", "show", "--property=MainPID", "--value", "--", unit]).stdout.strip() or 0)
+
+
 def active_units(*units: str) -> list[str]:
     """Those of the given units that are active."""
     return [unit for unit in units if show(unit).active]
 
 
-def call(verb: str, unit: t.Optional[str] = None, timeout: float = 120, code: str = "systemd_error") -> None:
+def call(
+    verb: str,
+    unit: t.Optional[str] = None,
+    timeout: float = 120,
+    code: str = "systemd_error",
+    options: t.Sequence[str] = (),
+) -> None:
     """Run a verb of systemctl.
 
     Args:
@@ -67,12 +88,14 @@ def call(verb: str, unit: t.Optional[str] = None, timeout: float = 120, code: st
         ModelfleetError: with the last lines of the unit's journal.
     """
     # --no-ask-password: nobody is there to answer.
-    command = ["systemctl", "--quiet", "--no-ask-password", verb] + (["--", unit] if unit else [])
+    command = ["systemctl", "--quiet", "--no-ask-password", *options, verb, *(["--", unit] if unit else [])]
     done = _run(command, check=False, timeout=timeout)
     if done.returncode != 0:
+        # Silent where a unit failed; then the journal has the reason.
+        said = done.stderr.strip().replace("\n", " ")
         raise ModelfleetError(
             code,
-            f"systemctl {verb} {unit or ''} failed: {done.stderr.strip()}".replace("\n", " "),
+            f"systemctl {verb} {unit or ''} failed{': ' if said else ''}{said}",
             unit=unit,
             stderr=done.stderr.strip(),
             journal=journal(unit) if unit else [],

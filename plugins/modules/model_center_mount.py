@@ -11,9 +11,10 @@ module: model_center_mount
 short_description: Mount a model center on a KVM host
 version_added: 0.1.0
 description:
-  - Mounts the storage that holds AI models below its mount point, persistently, through a native systemd mount unit.
+  - Mounts the storage that holds AI models below its mount point, persistently, through a native systemd unit.
   - The record of the model center is kept in the unit itself, so that the two cannot disagree.
-  - What is mounted is compared with what was asked for; that a unit is active proves nothing.
+  - What is mounted is compared with what was asked for, and must answer within a deadline; that a unit is active or a
+    client has returned success proves nothing.
 author:
   - The modelfleet.kvm contributors (@modelfleet)
 extends_documentation_fragment:
@@ -33,10 +34,115 @@ options:
     type: str
   storage_url:
     description:
-      - Where the models are. Required with O(state=mounted).
-      - C(file:///DIRECTORY) is a local or already mounted directory. Blanks and other special characters are written as
-        in any URL, for example C(%20). File systems that are mounted below the directory are not shown.
+      - Where the models are. Required with O(state=mounted). Special characters are written as in any URL, for example
+        C(%20) for a blank.
+      - C(file:///DIRECTORY) is a local or already mounted directory. File systems that are mounted below it are not
+        shown.
+      - C(image:///FILE) is a file system in a file, such as squashfs or erofs, C(block:///dev/DEVICE?fstype=TYPE) one
+        on a disk.
+      - C(nfs://HOST/EXPORT), C(glusterfs://HOST[,BACKUP]/VOLUME), C(ceph://[CLIENT@]MON[,MON]/FILESYSTEM[/DIRECTORY]),
+        C(smb://[USER@]HOST/SHARE), C(sftp://USER@HOST/DIRECTORY), C(davs://[USER@]HOST[/DIRECTORY]).
+      - C(s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME]).
+      - C(juicefs+ENGINE://...), where C(ENGINE://...) is the URL of JuiceFS's metadata; C(?volume=NAME) and
+        C(subdir=/DIRECTORY) may follow.
+      - C(existing:///MOUNT_POINT) is what somebody else mounts there. It is verified and never touched.
+      - C(generic://TYPE?device=DEVICE) is anything else that C(mount) knows. This is experimental.
+      - Secrets must not stand in it; see O(credentials). C(docs/storage.md) describes each kind of storage.
     type: str
+  credentials:
+    description:
+      - Secrets of the storage, which reach its client by files that only root can read, or by its environment, and are
+        shown nowhere.
+      - Without it an earlier run's secrets stay. An empty dictionary takes them away.
+    type: dict
+    suboptions:
+      access_key:
+        description: For C(s3), and the object storage of C(juicefs).
+        type: str
+      secret_key:
+        description: For C(s3), and the object storage of C(juicefs).
+        type: str
+      session_token:
+        description: For C(s3), and the object storage of C(juicefs).
+        type: str
+      password:
+        description: For C(smb) and C(davs).
+        type: str
+      bearer_token:
+        description: For C(davs).
+        type: str
+      cephx_key:
+        description: For C(ceph).
+        type: str
+      private_key:
+        description: For C(sftp), a private key without a passphrase.
+        type: str
+      known_hosts:
+        description: For C(sftp), lines for the server as in a file C(known_hosts). It is no secret.
+        type: str
+      meta_password:
+        description: For C(juicefs), of Redis, MySQL or PostgreSQL.
+        type: str
+      rsa_passphrase:
+        description: For C(juicefs), of an encrypted volume.
+        type: str
+  options:
+    description:
+      - Options of the client, each C(name) or C(name=value), as its manual names them. They take the place of the
+        defaults of the same name; C(name=default) leaves one of those out.
+    type: list
+    elements: str
+  client:
+    description:
+      - Which client mounts it, where there are several. C(rclone) or C(s3fs) for C(s3), C(kernel) or C(fuse) for
+        C(ceph). The first is taken when none is given.
+    type: str
+  helper:
+    description:
+      - Name or path of the client's program, where a vendor calls it otherwise, for example a JuiceFS of a vendor's.
+    type: str
+  cache_dir:
+    description:
+      - Directory on a local disk in which the client of C(s3), C(davs) or C(juicefs) keeps what it has read. It must
+        not be on the root file system.
+    type: str
+  cache_size:
+    description:
+      - MiB that the cache may take.
+    type: int
+  verify_path:
+    description:
+      - Path below the mount point that must be there, a file or a directory. It is read as a proof that the storage is
+        the right one and answers. Without it, any file that is found is read.
+      - Required for C(s3) and C(davs), whose clients mount what does not exist, and for C(ceph) by C(fuse), where it is
+        shown nowhere what is mounted.
+    type: str
+  keep_alive:
+    description:
+      - Let a timer of systemd look after the model center once a minute, and mount it again when its client has died or
+        the host could not mount it when it booted. What was stopped in order stays stopped.
+    type: bool
+    default: true
+  on_unhealthy:
+    description:
+      - What to do when the right storage is mounted and does not answer, although its client lives.
+      - V(fail) fails with the code of what is wrong, V(warn) warns, V(remount) mounts it again.
+      - A client that has died is always replaced.
+    type: str
+    choices: [fail, warn, remount]
+    default: fail
+  take_over:
+    description:
+      - Take the place of a mount or a unit of somebody else's at the mount point. A line in C(/etc/fstab) stays; it has
+        no effect any more while the model center is defined.
+    type: bool
+    default: false
+  force:
+    description:
+      - Unmount the models of the model center from all VMs of this host first, running or not, when it must be
+        unmounted or mounted again, or gets another O(uuid). Without it this is refused with C(center_in_use).
+    type: bool
+    default: false
   mount_point:
     description:
       - Absolute path at which the model center is mounted on the host.
@@ -45,6 +151,7 @@ options:
   read_only:
     description:
       - Mount the model center read-only. VMs never see more than a read-only view of a model in any case.
+      - What somebody else mounts (C(existing)) must be read-only where this is V(true); with V(false) it need not be.
     type: bool
     default: true
   state:
@@ -61,6 +168,7 @@ options:
     type: int
     default: 30
 seealso:
+  - module: modelfleet.kvm.model_center_info
   - module: modelfleet.kvm.vm_model_mount
 """
 
@@ -69,6 +177,31 @@ EXAMPLES = r"""
   modelfleet.kvm.model_center_mount:
     name: zoo
     storage_url: file:///srv/models
+
+- name: Mount a bucket, with a cache on a disk of its own
+  modelfleet.kvm.model_center_mount:
+    name: bucket
+    storage_url: s3://models/published?endpoint=https://s3.example.com
+    credentials:
+      access_key: "{{ vault_s3_access_key }}"
+      secret_key: "{{ vault_s3_secret_key }}"
+    cache_dir: /var/cache/models
+    cache_size: 500000
+    verify_path: catalogue.json
+
+- name: Mount an NFS export with another number of connections
+  modelfleet.kvm.model_center_mount:
+    name: filer
+    storage_url: nfs://filer.example.com/export/models
+    options: [nconnect=16]
+
+- name: Mount a JuiceFS by a client that a vendor has renamed
+  modelfleet.kvm.model_center_mount:
+    name: fleet
+    storage_url: juicefs+redis://models@meta.example.com:6379/1?volume=models
+    helper: zdfs
+    credentials:
+      meta_password: "{{ vault_meta_password }}"
 
 - name: Take it away again
   modelfleet.kvm.model_center_mount:
@@ -97,6 +230,32 @@ center:
     read_only:
       description: Whether it is mounted read-only.
       type: bool
+    options:
+      description: Options of the client.
+      type: list
+      elements: str
+    client:
+      description: The client, empty for the usual one.
+      type: str
+    helper:
+      description: The program of the client, empty for the usual one.
+      type: str
+    cache_dir:
+      description: Where the client keeps what it has read, empty for nowhere.
+      type: str
+    cache_size:
+      description: MiB of the cache, 0 for the client's own limit.
+      type: int
+    verify_path:
+      description: What must be there, empty for nothing.
+      type: str
+    credentials:
+      description: The names of the secrets that the client has.
+      type: list
+      elements: str
+    keep_alive:
+      description: Whether a timer looks after it.
+      type: bool
     schema_version:
       description: Version of the record's schema.
       type: int
@@ -109,7 +268,17 @@ actions:
   type: list
   elements: str
   returned: success
-  sample: [make_mount_point, write_unit, reload_systemd, enable_unit, mount]
+  sample: [make_mount_point, write_keeper, write_unit, reload_systemd, enable_unit, mount, start_keeper]
+health:
+  description: The state in which it was found, when there was nothing to do; null otherwise.
+  type: str
+  returned: success
+  sample: healthy
+unmounted:
+  description: VMs from which O(force) has taken models of this center, each with C(vm), C(vm_instance_uuid), C(models).
+  type: list
+  elements: dict
+  returned: success
 error_code:
   description: Symbolic code of the failure.
   type: str
@@ -124,85 +293,15 @@ details:
   returned: failure
 """
 
-import contextlib
-import typing as t
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import (
-    _center_mount,
-    _centers,
-    _identity,
-    _input,
-    _locks,
-    _mount_lines,
-    _process,
-    _storage,
-)
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_converge, _center_mount
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
-
-def wanted(params: dict[str, t.Any], known: t.Optional[_centers.Center]) -> _centers.Center:
-    """The center that the options describe, or when it shall go, the one that is known by its name."""
-    name = _input.name("name", params["name"] or "")
-    url = params["storage_url"]
-    if params["state"] == _center_mount.MOUNTED and url is None:
-        raise _input.invalid("storage_url", "it is required with state=mounted")
-    mount_point = _input.mount_point("mount_point", params["mount_point"] or f"/var/lib/modelfleet/centers/{name}")
-    if not _mount_lines.can_be_unit(mount_point):
-        raise _input.invalid("mount_point", "it is too long for the name of a mount unit")
-    center = _centers.Center(
-        name=name,
-        uuid=_uuid(params["uuid"], name, known),
-        storage_url=_storage.check(url) if url else "",
-        mount_point=mount_point,
-        read_only=params["read_only"],
-    )
-    # What goes away goes from where it is, whatever the options say.
-    return center if params["state"] == _center_mount.MOUNTED or known is None else known
-
-
-def _uuid(given: t.Optional[str], name: str, known: t.Optional[_centers.Center]) -> str:
-    # A UUID that was given once stays: the records of VMs name the center by it.
-    if given:
-        return _input.uuid("uuid", given)
-    return known.uuid if known else _identity.center_uuid(name)
-
-
-def run(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
-    params = _input.trimmed(params)
-    state, timeout = params["state"], _input.seconds("timeout", params["timeout"])
-    with contextlib.ExitStack() as stack:
-        wanted(params, None)
-        _process.require_root()
-        if not check_mode:
-            stack.enter_context(_locks.held([_locks.center(params["name"])], timeout))
-        units = _centers.units()
-        known = _center_mount.find(params["name"], units)
-        center = wanted(params, known.center if known else None)
-        view = _center_mount.observe(center, state == _center_mount.MOUNTED, units, timeout)
-        moved = _center_mount.find(center.name, units, other_than=center.mount_point)
-        previous = _center_mount.observe(moved.center, False, units, timeout) if moved else None
-        steps = _center_mount.plan(state, center, view, previous)
-        if not check_mode:
-            _center_mount.apply(steps, view, timeout)
-    defined = state == _center_mount.MOUNTED or (state == _center_mount.UNMOUNTED and known is not None)
-    before = known.text if known else ""
-    after = _centers.render(center) if state == _center_mount.MOUNTED else before if defined else ""
-    return {
-        "changed": bool(steps),
-        "actions": [step.action for step in steps],
-        "unit": view.unit.name,
-        "center": center.as_dict() if defined else None,
-        "diff": {
-            "before": before + _mounted_line(center, view.mount is not None),
-            "after": after + _mounted_line(center, state == _center_mount.MOUNTED),
-        },
-    }
-
-
-def _mounted_line(center: _centers.Center, mounted: bool) -> str:
-    return f"\n{center.mount_point} is mounted\n" if mounted else ""
+CREDENTIALS = (
+    "access_key bearer_token cephx_key known_hosts meta_password password private_key rsa_passphrase secret_key"
+    " session_token"
+).split()
 
 
 def main() -> None:
@@ -211,8 +310,27 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "uuid": {"type": "str"},
             "storage_url": {"type": "str"},
+            "credentials": {
+                "type": "dict",
+                "no_log": True,
+                "options": {name: {"type": "str", "no_log": name != "known_hosts"} for name in CREDENTIALS},
+            },
+            "options": {"type": "list", "elements": "str"},
+            "client": {"type": "str"},
+            "helper": {"type": "str"},
+            "cache_dir": {"type": "str"},
+            "cache_size": {"type": "int"},
+            "verify_path": {"type": "str"},
             "mount_point": {"type": "str"},
             "read_only": {"type": "bool", "default": True},
+            "keep_alive": {"type": "bool", "default": True},
+            "on_unhealthy": {
+                "type": "str",
+                "choices": [_center_mount.FAIL, _center_mount.WARN, _center_mount.REMOUNT_IT],
+                "default": _center_mount.FAIL,
+            },
+            "take_over": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
             "state": {
                 "type": "str",
                 "choices": [_center_mount.MOUNTED, _center_mount.UNMOUNTED, _center_mount.ABSENT],
@@ -223,9 +341,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run(module.params, module.check_mode)
+        result = _center_converge.converge(module.params, module.check_mode)
     except ModelfleetError as problem:
         module.fail_json(**problem.as_result())
+    for warning in result.pop("warnings"):
+        module.warn(warning)
     if not module._diff:
         del result["diff"]
     module.exit_json(**result)

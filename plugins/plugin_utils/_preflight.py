@@ -54,8 +54,7 @@ def _of_host(host: str, variables: Mapping[str, t.Any]) -> list[Row]:
     outcome = _outcomes.of_host(host, variables)
     lines = [_itself(host, variables, outcome)]
     for leaf in _leaves(variables, "model_center_result"):
-        name = (leaf.get("item") or {}).get("name", "")
-        lines.append(_line(host, f"center {name}", leaf.get("actions"), _outcomes.failures(leaf)))
+        lines.append(_line(host, f"center {leaf.get('item', '')}", leaf.get("actions"), _outcomes.failures(leaf)))
     vms: dict[str, list[str]] = {}
     restart: dict[str, list[str]] = {}
     for leaf in _leaves(variables, "vm_prepare_result"):

@@ -24,6 +24,9 @@ IMPORTER = Environment("importer")
 OLD = Environment("control")
 
 _LAB = (sys.executable, str(places.ROOT / "tests" / "lab" / "lab"))
+# Of hosts and guests; storage and the browser have more, which nobody else waits for.
+_IMAGES = ("debian12", "debian13", "tiny", "disk")
+_LAB_STORAGE = "tests/lab/storage"
 # About half of the lab's time.
 _LAB_FAULTS = tuple(
     f"tests/lab/test_{name}.py"
@@ -58,10 +61,12 @@ def _jobs() -> list[Job]:
     return [
         Job("image-debian13", lambda log: _build_images(log, "debian13"), check=False),
         Job("env-control", OLD.ensure, check=False),
-        Job("images", _build_images, needs=("image-debian13",), check=False),
+        Job("image-browser", lambda log: _build_images(log, "browser"), check=False),
+        Job("images", lambda log: _build_images(log, *_IMAGES), needs=("image-debian13",), check=False),
         Job("env-control-new", lambda log: new().ensure(log), needs=("image-debian13",), check=False),
         Job("env-lint", LINT.ensure, check=False),
         Job("env-importer", IMPORTER.ensure, check=False),
+        Job("images-storage", lambda log: _build_images(log, "storage12", "storage13"), check=False),
         Job("sanity-2.19", lambda log: _ansible_test(log, OLD, "sanity"), needs=old),
         Job("sanity-2.21", lambda log: _ansible_test(log, new(), "sanity"), needs=newest),
         Job("lint-ansible", _lint_ansible, needs=lint),
@@ -77,9 +82,11 @@ def _jobs() -> list[Job]:
         Job("integration-2.21", lambda log: _ansible_test(log, new(), "integration"), needs=newest),
         Job("package-build", _package_build, needs=old),
         Job("package-import", _package_import, needs=("env-importer", "package-build")),
+        Job("browser", _browser, needs=(*old, "image-browser")),
         Job("selftest", lambda log: _pytest(log, "tests/checks"), needs=old),
         Job("lab-2.19", _lab_rest, needs=(*old, "images"), lane="lab"),
         Job("lab-faults-2.19", _lab_faults, needs=(*old, "images"), lane="lab faults"),
+        Job("lab-storage-2.19", _lab_storage, needs=(*old, "images", "images-storage"), lane="lab faults"),
         Job("lab-2.21", _lab_new, needs=(*old, *newest, "images"), lane="lab"),
     ]
 
@@ -100,7 +107,7 @@ def _target_jobs(target: Environment) -> list[Job]:
 
 
 def _build_images(log: Log, *names: str) -> None:
-    """Make images of the lab where they are missing; all of them when none is named."""
+    """Make images of the lab where they are missing."""
     log.run([*_LAB, "build", *names], cwd=places.ROOT, environ=OLD.environ)
 
 
@@ -130,8 +137,8 @@ def _lint_types(log: Log) -> None:
     cache = places.cache() / "mypy" / places.checkout_id()
     mypy = ["mypy", "--config-file", str(places.ROOT / "pyproject.toml"), "--cache-dir", str(cache)]
     LINT.run(log, [*mypy, str(tree.COLLECTION / "plugins")], tree.make())
-    programs = ["tests/bench", "tests/checks", "tests/demo", "tests/lab"]
-    LINT.run(log, [*mypy, *programs], places.ROOT, MYPYPATH="tests:tests/lab:tests/bench/on_host")
+    programs = ["tests/bench", "tests/browser", "tests/checks", "tests/demo", "tests/lab"]
+    LINT.run(log, [*mypy, *programs], places.ROOT, MYPYPATH=f"tests:tests/lab:tests/bench/on_host:{tree.make()}")
 
 
 def _lint_shell(log: Log) -> None:
@@ -176,16 +183,26 @@ def _pytest(log: Log, *arguments: str, **environ: str) -> None:
     )
 
 
+def _browser(log: Log) -> None:
+    """Look at reports, which the tests make of the plugins themselves."""
+    _pytest(log, "tests/browser", PYTHONPATH=str(tree.make()))
+
+
 def _lab_faults(log: Log) -> None:
     """Run the tests that mostly wait for what does not answer, in a lab of their own beside the other."""
     _pytest(log, *_LAB_FAULTS, *_USUAL, MODELFLEET_TEST_LAB="faults")
 
 
+def _lab_storage(log: Log) -> None:
+    """Run the tests of storage, in a lab whose hosts have the clients and the servers."""
+    _pytest(log, _LAB_STORAGE, *_USUAL, MODELFLEET_TEST_LAB="storage")
+
+
 def _lab_rest(log: Log) -> None:
-    _pytest(log, "tests/lab", *(f"--ignore={file}" for file in _LAB_FAULTS), *_USUAL)
+    _pytest(log, "tests/lab", *(f"--ignore={path}" for path in (*_LAB_FAULTS, _LAB_STORAGE)), *_USUAL)
 
 
 def _lab_new(log: Log) -> None:
     """Run the tests that say so once more; they find in the environment what to put before Ansible's commands."""
     wrapper = str(Path(__file__).with_name("ansible-new"))
-    _pytest(log, "tests/lab", "-m", "control_new", MODELFLEET_CONTROL=wrapper)
+    _pytest(log, "tests/lab", f"--ignore={_LAB_STORAGE}", "-m", "control_new", MODELFLEET_CONTROL=wrapper)

@@ -4,12 +4,14 @@
 
 """Roles say of their variables what is true: each is described, with its default and the choices of the module.
 
-The pages name all roles and playbooks.
+The pages name all roles and playbooks. No role shows secrets.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ MODULES = {
     "vm_models": "vm_model_mount",
     "vm_prepare": "vm_model_prepare",
 }
+
+SECRET = "s3cr3t-of-the-depot"
 
 
 def read(path: Path) -> Any:
@@ -89,3 +93,16 @@ def test_pages_name_all_there_is() -> None:
     readme = (places.ROOT / "README.md").read_text()
     for name in (*PLAYBOOKS, *ROLES):
         assert f"`{name}`" in page and f"`{name}`" in readme, name
+
+
+def test_credentials_are_not_shown_whatever_becomes_of_a_center(tmp_path: Path) -> None:
+    # Refused at once, before anything is touched.
+    center = {"name": "depot", "storage_url": "nfs://filer/depot", "credentials": {"password": SECRET}}
+    play = {"hosts": "localhost", "gather_facts": False, "roles": ["modelfleet.kvm.model_center"]}
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(json.dumps([{**play, "vars": {"model_centers": [center]}}]))
+    command = ["ansible-playbook", "-vvv", "--diff", "-i", "localhost,", "-c", "local", str(playbook)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, "invalid_input" in done.stdout) == (2, True), done.stdout + done.stderr
+    assert "item=depot" in done.stdout
+    assert SECRET not in done.stdout + done.stderr

@@ -20,7 +20,7 @@ COLLECTION = Path("ansible_collections") / "modelfleet" / "kvm"
 
 # Programs for developers, that only run where the checks run. ansible-test judges what is published, and its tests;
 # these are judged by ruff and mypy.
-_DEVELOPMENT = ("tests/bench/", "tests/checks/", "tests/demo/", "tests/lab/")
+_DEVELOPMENT = ("tests/bench/", "tests/browser/", "tests/checks/", "tests/demo/", "tests/lab/")
 
 
 def make(purpose: str = "") -> Path:

@@ -76,7 +76,7 @@ class Ansible:
 
         Args:
             ok: whether it must succeed; with False it must fail.
-            how: `check`, `diff` and `limit`, as on the command line.
+            how: `check`, `diff`, `limit` and `verbose`, as on the command line.
         """
         return self.run(f"modelfleet.kvm.{name}", variables or {}, ok, **how)
 
@@ -125,6 +125,7 @@ class Ansible:
         check: bool = False,
         diff: bool = False,
         limit: str | None = None,
+        verbose: int = 0,
     ) -> Run:
         """Run a playbook by its name or path."""
         with tempfile.TemporaryDirectory(prefix="modelfleet-") as directory:
@@ -134,6 +135,7 @@ class Ansible:
             command = shlex.split(os.environ.get("MODELFLEET_CONTROL", ""))
             command += ["ansible-playbook", "-i", str(self._inventory), playbook, "-e", f"@{extra}"]
             command += ["--check"] * check + ["--diff"] * diff + (["--limit", limit] if limit else [])
+            command += [f"-{'v' * verbose}"] if verbose else []
             environment = os.environ | {
                 "ANSIBLE_CALLBACK_PLUGINS": str(_HERE / "callback_plugins"),
                 "ANSIBLE_CALLBACKS_ENABLED": "collect",

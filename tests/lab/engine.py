@@ -16,13 +16,47 @@ from typing import Any
 from ansible_run import require_transport
 
 from modelfleet_lab import Host
+from modelfleet_lab.kernel import Kernel
 
 _ROOT = Path(__file__).parents[2]
 _THERE = "/opt/modelfleet-tests"
 _COLLECTION = "ansible_collections/modelfleet/kvm"
 
 
-class Engine:
+class Unpacked:
+    """The collection's code on a host, or on its second kernel."""
+
+    def __init__(self, machine: Host | Kernel) -> None:
+        self._machine = machine
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
+                tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
+            for path in sorted((_ROOT / "tests" / "lab" / "on_host").glob("*.py")):
+                tar.add(path, f"on_host/{path.name}")
+        machine.run(["rm", "-rf", _THERE])
+        machine.run(["mkdir", "-p", _THERE])
+        machine.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
+
+    def centers(self, calls: list[dict[str, Any]], timeout: float = 300) -> list[dict[str, Any]]:
+        """Run the engine of model centers once for each call; returns what the modules would, and how long it took.
+
+        Args:
+            calls: C(params) of model_center_mount and C(check), or C(names) and C(timeout) of model_center_info.
+        """
+        program = ["python3", f"{_THERE}/on_host/centers.py"]
+        results: list[dict[str, Any]] = json.loads(
+            self._machine.run(program, input=json.dumps(calls), timeout=timeout).stdout
+        )
+        return results
+
+    def program(self, text: str) -> str:
+        """Run a Python program that may import the engine, and return what it prints."""
+        environment = f"PYTHONPATH={_THERE}"
+        return self._machine.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
+
+
+class Engine(Unpacked):
     """The engine on one host.
 
     Attributes:
@@ -30,15 +64,8 @@ class Engine:
     """
 
     def __init__(self, host: Host) -> None:
+        super().__init__(host)
         self.host = host
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            for path in sorted((_ROOT / "plugins" / "module_utils").rglob("*.py")):
-                tar.add(path, f"{_COLLECTION}/{path.relative_to(_ROOT)}")
-            tar.add(_ROOT / "tests" / "lab" / "on_host" / "converge.py", "on_host/converge.py")
-        host.run(["rm", "-rf", _THERE])
-        host.run(["mkdir", "-p", _THERE])
-        host.run(["tar", "-x", "-C", _THERE], input=archive.getvalue())
 
     def run(self, mounts: list[dict[str, Any]], freeze_after: int | None = None, **params: Any) -> dict[str, Any]:
         """Converge a list of mounts; returns C(mounts) and C(failure) of the result.
@@ -50,11 +77,6 @@ class Engine:
         done = self._converge({"params": {"mounts": mounts, **params}, "freeze_after": freeze_after})
         result: dict[str, Any] = json.loads(done.stdout)
         return result
-
-    def program(self, text: str) -> str:
-        """Run a Python program that may import the engine, and return what it prints."""
-        environment = f"PYTHONPATH={_THERE}"
-        return self.host.run(["env", environment, "python3", "-"], input=text, timeout=120).stdout
 
     def _converge(self, job: dict[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.host.run(

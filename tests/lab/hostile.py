@@ -67,7 +67,7 @@ WORDS += [
 WORDS += ["/", "//", "/../", "/./", "/etc/", "/proc/self/root/", "/models/", "../../..", "a" * 255, "\xe9" * 200]
 
 MOUNT = "vm model model_version model_uuid model_center model_path mount_path tag account_uuid owner".split()
-CENTER = "name uuid storage_url mount_point".split()
+CENTER = "name uuid storage_url mount_point client helper cache_dir verify_path".split()
 FILTERS = "vms models model_centers accounts owners mount_paths tags statuses".split()
 
 # Seconds that one answer may take. Each wait may take `timeout`, and this machine may be slow.
@@ -237,7 +237,7 @@ def options(report: Report, source: Source, vm: str, count: int) -> None:
 
 def centers(report: Report, source: Source, count: int) -> None:
     """Hostile model centers; their storage is never there, so that none may be mounted."""
-    run = module("model_center_mount").run
+    run = util("_center_converge").converge
     for _each in range(count):
         word = f"c{source.random.randrange(10**9)}"
         usual = {"name": word, "storage_url": f"file:///no-such/{word}", "mount_point": f"/srv/{word}"}
@@ -246,6 +246,9 @@ def centers(report: Report, source: Source, count: int) -> None:
         if isinstance(url, str) and not url.startswith("file:///no-such/"):
             params["storage_url"] = f"nfs://{url}"
         params.update(state=source.random.choice(("mounted", "unmounted", "absent")), timeout=TIMEOUT, read_only=True)
+        params.update(keep_alive=False, on_unhealthy="fail", take_over=False, force=False, cache_size=None)
+        params["options"] = source.random.choice((None, None, [], [source.text()]))
+        params["credentials"] = source.random.choice((None, None, {}, {"password": source.text()}))
         check_mode = source.random.random() < 0.5
         report.call(
             f"model_center_mount {params}",
@@ -260,7 +263,7 @@ def filters(report: Report, source: Source, count: int) -> None:
     for _each in range(count):
         params: Params = dict.fromkeys(FILTERS)
         params[source.random.choice(FILTERS)] = [source.text() for _each in range(source.random.randint(0, 3))]
-        params.update(uri="qemu:///system", timeout=TIMEOUT)
+        params.update(guest_processes=source.random.random() < 0.2, uri="qemu:///system", timeout=TIMEOUT)
         report.call(f"vm_model_mount_info {params}", functools.partial(run, params), lambda _result: ["ok"])
 
 

@@ -77,16 +77,24 @@ def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> 
             "/models/llama-nano",
         ]
 
-    # The storage moves: what the center will show is predicted too, although it is not mounted yet.
+    # The storage moves, but not under VMs that use it.
     for machine in hosts.values():
         publish(machine, "/data/new")
     moved = variables | {"model_centers": [{"name": "zoo", "storage_url": "file:///data/new"}]}
+    for check in (True, False):
+        refused = ansible.playbook("mount", moved, check=check, ok=False).of("model_center_mount")
+        assert {host: result["error_code"] for host, result in refused.items()} == dict.fromkeys(hosts, "center_in_use")
+    for guest in both.values():
+        assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+    ansible.playbook("unmount", variables)
+    # What the center will show is predicted, although it is not mounted yet.
     predicted = ansible.playbook("mount", moved, check=True, diff=True)
     done = ansible.playbook("mount", moved, diff=True)
     assert outcome(done) == outcome(predicted)
     for name, guest in both.items():
         assert [changed for _action, changed in done.changes()[name]] == [False, False, True, True]
         assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
+    ansible.playbook("unmount", moved)
     ansible.playbook("mount", variables)
 
     predicted = ansible.playbook("unmount", variables, check=True, diff=True)

@@ -17,6 +17,7 @@ from modelfleet_lab import Guest, Host
 from modelfleet_lab.polling import wait_until
 
 WEIGHTS = "/models/llama-nano/weights.bin"
+ZOO = "/var/lib/modelfleet/centers/zoo"
 
 
 def assert_right(fleet: Fleet) -> None:
@@ -73,7 +74,12 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
     fleet.mount()
     for guest in fleet.guests.values():
         guest.destroy()
-    fleet.ansible.module("model_center_mount", {"name": "zoo", "state": "unmounted"})
+    for host in fleet.hosts.values():
+        # The module refuses to, while the VM has a model of it; what is stopped in order stays stopped.
+        host.run(["systemctl", "stop", "var-lib-modelfleet-centers-zoo.mount"])
+        # What somebody else mounts there meanwhile is not the center's, though it has directories of the same names.
+        host.run(["mount", "-t", "tmpfs", "theirs", ZOO])
+        host.write(f"{ZOO}/llama-nano/weights.bin", "theirs")
     try:
         for name, guest in fleet.guests.items():
             guest.start()
@@ -92,6 +98,12 @@ def test_storage_gone_while_the_vm_starts(fleet: Fleet) -> None:
             assert mounts[0]["error"]["error_code"] == "center_not_mounted"
         for result in fleet.mount(ok=False).values():
             assert (result["error_code"], result["changed"]) == ("center_not_mounted", False)
+            assert "tmpfs from theirs" in result["msg"] or "another directory" in result["msg"]
+        for host in fleet.hosts.values():
+            host.run(["umount", ZOO])
+        for result in fleet.mount(ok=False).values():
+            assert (result["error_code"], result["changed"]) == ("center_not_mounted", False)
+            assert "nothing is mounted" in result["msg"]
     finally:
         fleet.ansible.module("model_center_mount", {"name": "zoo", "storage_url": f"file://{MODELS}"})
     for result in fleet.mount().values():

@@ -35,6 +35,10 @@ CENTER = Center("depot", "52b1f3d9-0d0c-4f39-8f5e-5a1f54d3a0c6", "file:///data/d
 READ_ONLY = frozenset(("ro", "nosuid", "nodev", "relatime"))
 READ_WRITE = frozenset(("rw", "nosuid", "nodev", "relatime"))
 ROOT = Mount(21, 1, "8:1", "/", "/", frozenset(("rw", "relatime")), "", "ext4", "/dev/vda1")
+# The model center, as the host's mount table shows it.
+MOUNTED = ROOT._replace(
+    mount_id=50, parent_id=21, root="/data/depot", mount_point=CENTER.mount_point, options=READ_ONLY
+)
 # The UUIDs of mounts by their tokens, from which they cannot be had back.
 _MOUNTS: dict[str, str] = {}
 

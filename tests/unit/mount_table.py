@@ -55,12 +55,14 @@ class MountTable:
     def read(self):
         return [
             b.ROOT._replace(
+                mount_id=b.ROOT.mount_id + number,
+                parent_id=b.ROOT.mount_id if number else b.ROOT.parent_id,
                 mount_point=point,
-                root=self.shows.get(point, "/"),
+                root=self.shows.get(point, b.MOUNTED.root if point == b.MOUNTED.mount_point else "/"),
                 propagation="" if point in self.private else "shared:77",
                 options=b.ROOT.options if point == "/" else b.READ_ONLY,
             )
-            for point in self.points
+            for number, point in enumerate(self.points)
         ]
 
     def read_only_clone(self, directory, shared=False):

@@ -29,7 +29,8 @@ examples:
 def _build(options: argparse.Namespace) -> None:
     """Make the images."""
     requirements.demand()
-    for name, path in images.ensure_all(options.image or list(images.RECIPES), fresh=options.fresh).items():
+    wanted = options.image or [name for name, recipe in images.RECIPES.items() if not recipe.on_demand]
+    for name, path in images.ensure_all(wanted, fresh=options.fresh).items():
         print(f"{name:10} {path}")
 
 

@@ -67,7 +67,7 @@ def _unified_hierarchy(kind: str) -> str:
 
     With v2 but all controllers on v1, libvirt 9.0 (Debian 12) finds no controller and crashes at a hot-plug.
     """
-    return "0" if kind == "debian12" and cgroups.has_v1_controllers() else "1"
+    return "0" if kind.endswith("12") and cgroups.has_v1_controllers() else "1"
 
 
 def start(machine: str, kind: str, hostname: str, root: Path, bridge: str, hosts_file: Path, console: Path) -> None:

@@ -43,7 +43,7 @@ class Host:
         self._data = Path(state.data_dir) / name
         self._run_dir = lab_run_dir(lab)
         self._files = SshFiles(self._run_dir)
-        self.connection = Connection(self._files, name, self.address)
+        self.connection = Connection(self._files.config, name, self.address)
 
     def __repr__(self) -> str:
         """Return the host's lab, name, kind and address."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from . import image_guests, image_hosts
+from . import image_browser, image_guests, image_hosts, image_kernel, image_storage
 from .errors import LabError
 from .locks import locked
 from .mounts import remove_tree, table
@@ -24,8 +24,11 @@ from .recipe import Recipe
 
 _BUILD_SECONDS = 3600.0
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*image_hosts.RECIPES, *image_guests.RECIPES)}
-HOST_KINDS = tuple(recipe.name for recipe in image_hosts.RECIPES)
+_HOSTS = (*image_hosts.RECIPES, *image_storage.RECIPES, *image_kernel.RECIPES)
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*_HOSTS, *image_guests.RECIPES, *image_browser.RECIPES)
+}
+HOST_KINDS = tuple(recipe.name for recipe in _HOSTS)
 GUEST_KINDS = tuple(recipe.name for recipe in image_guests.RECIPES)
 
 

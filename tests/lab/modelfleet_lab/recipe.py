@@ -13,6 +13,7 @@ class Recipe:
 
     ``made_of`` is everything that decides what comes out, as plain JSON data: a change of it is another image.
     ``build`` makes the image in a directory that does not exist yet, from the images that it ``needs``.
+    One ``on_demand`` is only made where it is named, not when all are.
     """
 
     name: str
@@ -20,3 +21,4 @@ class Recipe:
     made_of: object
     build: Callable[[Path, Mapping[str, Path]], None]
     needs: tuple[str, ...] = ()
+    on_demand: bool = False

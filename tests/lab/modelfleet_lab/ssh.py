@@ -94,11 +94,11 @@ def _succeeds(argv: Sequence[str]) -> bool:
 class Connection:
     """Commands on one host, over one SSH connection that is kept open in the background."""
 
-    def __init__(self, files: SshFiles, host: str, address: str) -> None:
-        """Name the host; nothing is connected yet."""
+    def __init__(self, config: Path, host: str, address: str) -> None:
+        """Name the host, as a client configuration has it; nothing is connected yet."""
         self._host = host
         self._address = address
-        self._ssh = ["ssh", "-F", str(files.config)]
+        self._ssh = ["ssh", "-F", str(config)]
 
     def listens(self) -> bool:
         """Tell whether something accepts connections on the host's SSH port."""

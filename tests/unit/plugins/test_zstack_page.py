@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _errors, _layers, _records, _report
 from ansible_collections.modelfleet.kvm.plugins.modules import (
     kvm_host_prepare,
+    model_center_info,
     model_center_mount,
     vm_model_mount,
     vm_model_mount_info,
@@ -24,7 +25,7 @@ from ansible_collections.modelfleet.kvm.plugins.modules import (
 PAGE = pathlib.Path(_errors.__file__).parents[2] / "docs" / "zstack.md"
 MODULES = {
     module.__name__.rsplit(".", 1)[-1]: module
-    for module in (kvm_host_prepare, model_center_mount, vm_model_mount, vm_model_mount_info)
+    for module in (kvm_host_prepare, model_center_info, model_center_mount, vm_model_mount, vm_model_mount_info)
 }
 OURS = "modelfleet.kvm"
 # What of theirs must be explained: the fields of VmModelMountInventory, and the commands of the agent.

@@ -2,60 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A model center on its host: steps carried out, and put back when mounting fails, on files and a log of systemctl."""
+"""A model center on its host: steps carried out, on files and a log of systemctl."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_mount, _centers, _mountinfo, _systemd
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _center_apply,
+    _center_files,
+    _center_state,
+    _center_unit,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
-
-UNIT = "mnt-depot.mount"
-
-
-class Host:
-    """A directory of units, a mount point, and a systemctl that can be made to fail."""
-
-    def __init__(self, root, monkeypatch):
-        self.units = root / "units"
-        self.units.mkdir()
-        self.mount_point = root / "depot"
-        self.center = dataclasses.replace(b.CENTER, mount_point=str(self.mount_point))
-        self.calls = []
-        self.fails = set()
-        self.right = True
-        monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(self.units))
-        monkeypatch.setattr(_systemd, "call", self.call)
-        monkeypatch.setattr(_mountinfo, "read", list)
-        monkeypatch.setattr(_center_mount, "_is_right", lambda *_arguments: self.calls.append("look") or self.right)
-
-    def call(self, verb, unit=None, timeout=120, code="systemd_error"):
-        self.calls.append(verb)
-        if verb in self.fails:
-            raise ModelfleetError(code, f"systemctl {verb} failed")
-
-    def view(self, text=None, mounted=False):
-        """What is there: a unit of ours with a text, or none."""
-        ours = None
-        if text is not None:
-            (self.units / UNIT).write_text(text, encoding="utf-8")
-            self.mount_point.mkdir()
-            ours = _centers.Unit(str(self.units / UNIT), text, self.center)
-        state = ("active", "enabled") if mounted else ("inactive", "")
-        unit = _systemd.Unit(UNIT, "loaded", *state, "", False)
-        mount = b.ROOT._replace(mount_point=str(self.mount_point)) if mounted else None
-        return _center_mount.View(ours, unit, mount, False, self.mount_point.is_dir())
-
-    def apply(self, state, view):
-        _center_mount.apply(_center_mount.plan(state, self.center, view, None), view, 30)
-
-    def text(self):
-        path = self.units / UNIT
-        return path.read_text(encoding="utf-8") if path.exists() else None
+from ansible_collections.modelfleet.kvm.tests.unit.center_host import UNIT, Host, failure
 
 
 @pytest.fixture
@@ -63,65 +27,105 @@ def host(tmp_path, monkeypatch):
     return Host(tmp_path, monkeypatch)
 
 
-def failure(host, view):
-    with pytest.raises(ModelfleetError) as caught:
-        host.apply("mounted", view)
-    return caught.value.code
-
-
 def test_a_center_is_mounted_and_enabled(host):
     host.apply("mounted", host.view())
-    assert host.calls == ["daemon-reload", "enable", "start", "look"]
-    assert host.text() == _centers.render(host.center)
+    assert host.calls == ["daemon-reload", "enable", "protect", "start", "look"]
+    assert host.text() == _center_unit.render(host.center)
     assert (host.units / UNIT).stat().st_mode & 0o777 == 0o644
     assert [path.name for path in host.units.iterdir()] == [UNIT]
     assert host.mount_point.is_dir()
+    assert not _center_files.is_pending("depot")
+
+
+def test_a_unit_that_mounts_it_as_before_is_written_and_nothing_is_left_to_be_mounted(host):
+    before = _center_unit.render(dataclasses.replace(host.center, verify_path="other"))
+    view = host.view(before, mounted=True)
+    host.apply("mounted", dataclasses.replace(view, seen=dataclasses.replace(view.seen, state="healthy")))
+    assert host.calls == ["daemon-reload"] and host.text() == _center_unit.render(host.center)
+    assert not _center_files.is_pending("depot")
 
 
 def test_a_center_goes_with_its_unit_and_its_mount_point(host):
-    host.apply("absent", host.view(_centers.render(host.center), mounted=True))
-    assert host.calls == ["stop", "disable", "daemon-reload"]
+    host.apply("absent", host.view(_center_unit.render(host.center), mounted=True))
+    assert host.calls == ["look", "stop", "disable", "reset-failed", "daemon-reload"]
     assert host.text() is None and not host.mount_point.exists()
 
 
+def test_a_center_whose_storage_hangs_goes_before_systemd_would_wait_for_it(host):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))]
+    # The process that unmounts waits for the server, and the mount is gone.
+    host.state, host.error = _center_state.HUNG, errno.ETIMEDOUT
+    host.apply("absent", view)
+    assert host.calls == ["look", "lazily", "stop", "disable", "reset-failed", "daemon-reload"]
+
+
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.ETIMEDOUT, 0])
+def test_what_stays_mounted_is_a_failure(error, host):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))]
+    host.error, host.busy = error, True
+    with pytest.raises(ModelfleetError) as caught:
+        host.apply("absent", view)
+    assert caught.value.code == "center_mount_failed"
+    assert host.text() is not None
+
+
 def test_what_lay_in_the_mount_point_stays(host):
-    view = host.view(_centers.render(host.center), mounted=True)
+    view = host.view(_center_unit.render(host.center), mounted=True)
     (host.mount_point / "kept").touch()
     host.apply("absent", view)
     assert (host.mount_point / "kept").exists()
 
 
+@pytest.mark.parametrize(("state", "how"), [("wrong options", "pop"), ("dead", "lazily"), ("hung", "lazily")])
+def test_what_is_mounted_again_is_taken_away_first(state, how, host, monkeypatch):
+    view = host.view(_center_unit.render(host.center), mounted=True)
+    host.mounts = [b.ROOT._replace(mount_point=str(host.mount_point))] * 2
+    states = iter([state, "healthy"])
+    monkeypatch.setattr(_center_state, "look", lambda *_arguments, **_options: _center_state.Seen(next(states)))
+    host.apply("mounted", view)
+    assert host.calls.count(how) == 2
+    assert host.calls[-2:] == ["protect", "start"]
+    # What is dead goes before systemd is asked to stop its unit, which would look at it.
+    assert host.calls[0] == ("stop" if how == "pop" else "lazily")
+
+
+def test_credentials_are_written_for_root_alone(host):
+    path = host.root / "secrets" / "depot" / "keys"
+    (host.root / "secrets" / "depot").mkdir(parents=True, mode=0o755)
+    (host.root / "secrets" / "depot" / "old").touch()
+    view = host.view(_center_unit.render(host.center), mounted=True, secrets=False)
+    host.apply("mounted", view, {str(path): "hunter2"})
+    assert path.read_text() == "hunter2"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert [item.name for item in path.parent.iterdir()] == ["keys"]
+
+
+def test_a_run_that_is_killed_while_it_mounts_again_leaves_word(host, monkeypatch):
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_center_apply, "mount", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.apply("mounted", host.view(_center_unit.render(host.center), mounted=True))
+    assert _center_files.is_pending("depot")
+
+
 @pytest.mark.parametrize(
-    "broken", [{"start"}, {"enable"}, {"daemon-reload"}, {"start", "stop"}, {"daemon-reload", "disable"}]
+    ("state", "code"),
+    [
+        (_center_state.WRONG_SOURCE, "center_mount_failed"),
+        (_center_state.NOT_MOUNTED, "center_mount_failed"),
+        (_center_state.WRONG_CONTENT, "storage_wrong"),
+        (_center_state.HUNG, "storage_timeout"),
+    ],
 )
-def test_a_fresh_center_that_cannot_be_mounted_leaves_nothing(broken, host):
-    host.fails = broken
-    assert failure(host, host.view()) in ("center_mount_failed", "systemd_error")
+def test_a_mount_that_is_not_what_was_wanted_is_a_failure(state, code, host):
+    host.state = state
+    assert failure(host, host.view()) == code
     assert host.text() is None
-    assert not host.mount_point.exists()
-
-
-def test_a_changed_center_that_cannot_be_mounted_is_as_it_was(host):
-    view = host.view("[Mount]\nWhat=/before\n", mounted=True)
-    host.fails = {"restart"}
-    assert failure(host, view) == "center_mount_failed"
-    assert host.text() == "[Mount]\nWhat=/before\n"
-    assert host.calls[-2:] == ["daemon-reload", "restart"]
-    assert host.mount_point.is_dir()
-
-
-def test_a_mount_that_shows_something_else_is_a_failure(host):
-    host.right = False
-    assert failure(host, host.view()) == "center_mount_failed"
-    assert host.text() is None
-
-
-def test_a_unit_that_was_right_is_not_put_back(host):
-    text = _centers.render(host.center)
-    host.fails = {"start"}
-    assert failure(host, host.view(text)) == "center_mount_failed"
-    assert host.text() == text
-    assert host.calls[-1] == "start"
 
 
 def test_a_file_system_error_has_a_code(host):
@@ -129,3 +133,13 @@ def test_a_file_system_error_has_a_code(host):
     host.units.rmdir()
     assert failure(host, view) == "center_mount_failed"
     assert host.calls.count("start") == 0
+
+
+def test_a_run_that_is_killed_leaves_word_that_mounting_is_due(host, monkeypatch):
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_center_apply, "mount", killed)
+    with pytest.raises(KeyboardInterrupt):
+        host.apply("mounted", host.view("[Mount]\nWhat=/before\n", mounted=True))
+    assert _center_files.is_pending("depot")

@@ -10,7 +10,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _centers
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_unit, _centers
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER
 
@@ -45,11 +45,11 @@ def sections(text):
     ids=["plain", "writable", "percent and blank", "signs", "unicode"],
 )
 def test_the_record_in_a_unit_is_the_center(given):
-    assert _centers.parse(PATH, _centers.render(given)) == given
+    assert _centers.parse(PATH, _center_unit.render(given)) == given
 
 
 def test_a_unit_mounts_what_its_record_says():
-    unit = sections(_centers.render(CENTER))
+    unit = sections(_center_unit.render(CENTER))
     mount = unit["[Mount]"]
     assert (mount["What"], mount["Where"], mount["Type"]) == ("/data/depot", "/mnt/depot", "none")
     assert set(mount["Options"].split(",")) == {"bind", "ro", "nosuid", "nodev"}
@@ -60,21 +60,22 @@ def test_a_unit_mounts_what_its_record_says():
         "StorageUrl": "file:///data/depot",
         "MountPoint": "/mnt/depot",
         "ReadOnly": "yes",
+        "KeepAlive": "yes",
     }
 
 
 def test_a_writable_center_says_so_to_systemd():
-    options = sections(_centers.render(center(read_only=False)))["[Mount]"]["Options"].split(",")
+    options = sections(_center_unit.render(center(read_only=False)))["[Mount]"]["Options"].split(",")
     assert "rw" in options and "ro" not in options
 
 
 def test_vms_start_after_the_centers():
-    before = sections(_centers.render(CENTER))["[Unit]"]["Before"].split()
+    before = sections(_center_unit.render(CENTER))["[Unit]"]["Before"].split()
     assert {"libvirtd.service", "virtqemud.service", "libvirt-guests.service"} <= set(before)
 
 
 def test_percent_signs_are_no_specifiers():
-    mount = sections(_centers.render(center(mount_point="/mnt/%h", storage_url="file:///data/%25n")))["[Mount]"]
+    mount = sections(_center_unit.render(center(mount_point="/mnt/%h", storage_url="file:///data/%25n")))["[Mount]"]
     assert (mount["What"], mount["Where"]) == ("/data/%%n", "/mnt/%%h")
 
 
@@ -93,26 +94,26 @@ def refusal(text):
 
 
 def test_a_unit_of_a_newer_release_is_left_alone():
-    assert refusal(_centers.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=2")) == "center_conflict"
+    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=2")) == "center_conflict"
 
 
 @pytest.mark.parametrize("name", ["SchemaVersion", "Name", "Uuid", "StorageUrl", "MountPoint", "ReadOnly"])
 def test_a_unit_that_lacks_something_is_damaged(name):
-    lines = _centers.render(CENTER).splitlines(keepends=True)
+    lines = _center_unit.render(CENTER).splitlines(keepends=True)
     assert refusal("".join(line for line in lines if not line.startswith(f"{name}="))) == "center_conflict"
 
 
 def test_a_schema_version_that_is_no_number_is_damage():
-    assert refusal(_centers.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=one")) == "center_conflict"
+    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=one")) == "center_conflict"
 
 
 def test_the_units_of_a_host_are_ours_in_the_order_of_their_names(tmp_path):
     texts = {
-        "mnt-b.mount": _centers.render(center(name="b", mount_point="/mnt/b")),
-        "mnt-a.mount": _centers.render(center(name="a", mount_point="/mnt/a")),
-        "mnt-c.service": _centers.render(center(name="c")),
+        "mnt-b.mount": _center_unit.render(center(name="b", mount_point="/mnt/b")),
+        "mnt-a.mount": _center_unit.render(center(name="a", mount_point="/mnt/a")),
+        "mnt-c.service": _center_unit.render(center(name="c")),
         "mnt-d.mount": "[Mount]\nWhat=/x\nWhere=/mnt/d\n",
-        "mnt-e.mount.new": _centers.render(center(name="e")),
+        "mnt-e.mount.new": _center_unit.render(center(name="e")),
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -128,7 +129,7 @@ def test_the_units_of_a_host_are_ours_in_the_order_of_their_names(tmp_path):
 def test_a_host_without_units_has_no_centers(tmp_path):
     assert _centers.units(str(tmp_path / "missing")) == []
     (tmp_path / "[x]").mkdir()
-    (tmp_path / "[x]" / "mnt-a.mount").write_text(_centers.render(CENTER), encoding="utf-8")
+    (tmp_path / "[x]" / "mnt-a.mount").write_text(_center_unit.render(CENTER), encoding="utf-8")
     assert len(_centers.units(str(tmp_path / "[x]"))) == 1
 
 
@@ -139,5 +140,13 @@ def test_a_result_shows_the_whole_center():
         "storage_url": "file:///data/depot",
         "mount_point": "/mnt/depot",
         "read_only": False,
+        "options": [],
+        "client": "",
+        "helper": "",
+        "cache_dir": "",
+        "cache_size": 0,
+        "verify_path": "",
+        "credentials": [],
+        "keep_alive": True,
         "schema_version": 1,
     }

@@ -64,7 +64,7 @@ def effects(monkeypatch):
     monkeypatch.setattr(_sources, "make_directories", done.make_directories)
     monkeypatch.setattr(_hook, "_log", done.log.append)
     monkeypatch.setattr(_centers, "units", lambda: [_centers.Unit("", "", b.CENTER)])
-    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT._replace(mount_point=b.CENTER.mount_point)])
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, b.MOUNTED])
     return done
 
 
@@ -117,6 +117,18 @@ def test_a_vm_starts_without_models_when_the_center_is_not_mounted(effects, monk
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
     _hook.prepare(domain(R, OTHER), b.VM)
     assert effects.bound == EMPTY
+
+
+def test_a_vm_starts_without_models_when_somebody_else_has_mounted_something_there(effects, monkeypatch):
+    foreign = b.MOUNTED._replace(mount_id=51, parent_id=50, fstype="tmpfs", source="theirs", device="0:99", root="/")
+    over = foreign._replace(parent_id=21, mount_point="/mnt")
+    monkeypatch.setattr(_opener, "look", lambda root, _paths, _deadline: [_opener.Found((1, len(root)), 0)])
+    for mounts, said in (([b.MOUNTED, foreign], "another directory"), ([b.MOUNTED, over], "tmpfs from theirs at /mnt")):
+        monkeypatch.setattr(_mountinfo, "read", lambda mounts=mounts: [b.ROOT, *mounts])
+        effects.log.clear()
+        _hook.prepare(domain(R, OTHER), b.VM)
+        assert effects.bound == EMPTY
+        assert said in effects.log[0]
 
 
 def test_a_vm_starts_without_models_when_the_center_is_not_defined(effects, monkeypatch):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import re
 import unicodedata
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _arguments, _filters, _input, _storage, _wanted
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER
 from ansible_collections.modelfleet.kvm.tests.unit.properties import (
     HOSTILE,
     NAMES,
@@ -109,7 +111,7 @@ def test_trimming_is_done_after_the_first_time(value):
         assert once and once in value and once.strip() == once
 
 
-@given(urls=st.one_of(PATHS, STRANGE_PATHS), scheme=st.sampled_from(["file://", "FILE://", "", "nfs://", "file:"]))
+@given(urls=st.one_of(PATHS, STRANGE_PATHS), scheme=st.sampled_from(["file://", "FILE://", "", "nfs4://", "file:"]))
 @examples(300)
 def test_urls_of_storage_name_one_directory_or_are_refused(urls, scheme):
     try:
@@ -118,9 +120,9 @@ def test_urls_of_storage_name_one_directory_or_are_refused(urls, scheme):
         assert problem.code == "invalid_input" and problem.msg.isprintable()
         return
     assert re.fullmatch(r"file:///[A-Za-z0-9_.~%/-]+", result) and _storage.check(result) == result
-    mount = _storage.definition(result, read_only=True)
+    mount = _storage.definition(dataclasses.replace(CENTER, storage_url=result))
     survives_every_format(mount.what)
-    assert mount.what == mount.directory == posixpath.normpath(mount.what) and mount.what.startswith("/")
+    assert mount.what == _storage.directory(result) == posixpath.normpath(mount.what) and mount.what.startswith("/")
     assert mount.what != "/" and mount.what.split("/")[1] not in ("boot", "dev", "etc", "proc", "sys")
 
 

@@ -29,6 +29,7 @@ def test_a_line_is_read_field_by_field():
         propagation="shared:30 master:2",
         fstype="virtiofs",
         source="guard-tag",
+        super_options=frozenset({"rw"}),
     )
     assert mount.shows == ("0:55", "/")
 
@@ -103,6 +104,46 @@ def test_the_table_of_this_process_has_a_root():
 
 def test_a_process_that_is_gone_has_no_mounts():
     assert _mountinfo.read(2**22 + 1) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "super_options", "read_only"),
+    [
+        ("ro,nosuid", "rw", True),
+        ("rw", "ro,user_id=0", True),
+        ("rw", "rw,errors=remount-ro", False),
+        ("ro", "ro", True),
+    ],
+)
+def test_read_only_may_be_said_of_the_mount_or_of_the_file_system(options, super_options, read_only):
+    text = f"61 35 0:55 / /srv {options} - fuse.x y {super_options}"
+    assert _mountinfo.parse(text)[0].read_only is read_only
+
+
+SHADOWED = """\
+21 1 8:1 / / rw - ext4 /dev/vda1 rw
+35 21 0:31 / /srv rw - tmpfs tmpfs rw
+61 35 0:55 / /srv/ai/guard ro - nfs4 a:/b rw
+62 61 0:56 / /srv/ai/guard ro - nfs4 a:/c rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "shadow"),
+    [
+        ("", None),
+        ("70 35 0:70 / /srv/ai rw - tmpfs over rw", "over"),
+        ("70 35 0:70 / /srv rw - tmpfs over rw", "over"),
+        ("70 21 0:70 / / rw - tmpfs over rw", "over"),
+        ("70 35 0:70 / /srv/a rw - tmpfs beside rw", None),
+        ("70 35 0:70 / /srv/ai/gua rw - tmpfs beside rw", None),
+        ("70 62 0:70 / /srv/ai/guard/x rw - tmpfs below rw", None),
+    ],
+)
+def test_a_mount_may_be_hidden_by_one_further_up(more, shadow):
+    mounts = _mountinfo.parse(SHADOWED + more)
+    found = _mountinfo.shadow(mounts, _mountinfo.visible(mounts, "/srv/ai/guard"))
+    assert (found.source if found else None) == shadow
 
 
 @pytest.mark.parametrize("path", ["/srv/a b", "/srv/a\\b", "/srv/tab\tand\nline", "/srv/é", "/srv"])

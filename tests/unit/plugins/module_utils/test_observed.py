@@ -130,9 +130,8 @@ def looks(monkeypatch):
         asked.append((root, tuple(paths)))
         return [_opener.Found((9, 9), 0) for _path in paths]
 
-    center = b.ROOT._replace(mount_point=b.CENTER.mount_point)
     monkeypatch.setattr(_centers, "units", lambda: [_centers.Unit("", "", b.CENTER)])
-    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, center, b.bind(R)])
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, b.MOUNTED, b.bind(R)])
     monkeypatch.setattr(_sources, "look_at", look_at)
     monkeypatch.setattr(_sources, "empty_identity", lambda: (7, 7))
     monkeypatch.setattr(_opener, "look", look)
@@ -182,13 +181,24 @@ def test_a_center_that_is_not_known_or_not_mounted_has_no_models(looks, monkeypa
     assert looks == []
 
 
+def test_what_somebody_else_mounted_at_a_mount_point_is_not_the_center(looks, monkeypatch):
+    foreign = b.MOUNTED._replace(mount_id=51, parent_id=50, fstype="tmpfs", device="0:99", root="/")
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, b.MOUNTED, foreign])
+    monkeypatch.setattr(_opener, "look", lambda root, paths, _deadline: [_opener.Found((7, len(root)), 0)])
+    host = on_host([KEY], {}, {})
+    assert (host.models[KEY].code, looks) == ("center_not_mounted", [])
+    assert "another directory" in host.models[KEY].msg
+    # The next run of model_center_mount mounts it again, so that its models can be planned.
+    assert on_host([KEY], {}, {"depot": b.CENTER}).planned == {"depot"}
+
+
 def test_a_planned_center_stands_in_until_it_is_there(looks, monkeypatch):
     planned = {"depot": b.CENTER}
     host = on_host([KEY], {}, planned)
     assert (host.planned, host.models) == (frozenset(), {KEY: b.identity(KEY.path)})
     monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT])
     # What it will show is looked at where it comes from; where that is not known, nothing is claimed.
-    directory = _storage.definition(b.CENTER.storage_url, True).directory
+    directory = _storage.directory(b.CENTER.storage_url)
     host = on_host([KEY], {}, planned)
     assert (host.planned, host.models) == (frozenset({"depot"}), {KEY: b.identity(KEY.path)})
     assert host.centers["depot"].mount_point == directory
@@ -239,7 +249,7 @@ def test_a_link_that_is_not_of_a_view_is_no_place(link):
 
 def test_what_a_view_shows_is_looked_at(looks, monkeypatch):
     bind = b.bind(VIEWED)
-    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT._replace(mount_point=b.CENTER.mount_point), bind])
+    monkeypatch.setattr(_mountinfo, "read", lambda: [b.ROOT, b.MOUNTED, bind])
     host = on_host([KEY], {bind.mount_point: KEY}, {}, {VIEWED.uuid: bind.mount_point})
     assert looks[-1] == (_sources.VMS_DIRECTORY, (bind.mount_point[len(_sources.VMS_DIRECTORY) + 1 :],))
     assert host.bound == {bind.mount_point: (9, 9)}

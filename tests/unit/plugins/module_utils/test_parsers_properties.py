@@ -65,6 +65,7 @@ MOUNTS = st.builds(
     propagation=st.sampled_from(["", "shared:1", "shared:7 master:2"]),
     fstype=st.sampled_from(["virtiofs", "ext4", "fuse.x"]),
     source=FIELDS,
+    super_options=st.frozensets(st.sampled_from(["ro", "rw", "user_id=0"]), min_size=1),
 )
 
 
@@ -72,7 +73,8 @@ def line(mount):
     optional = f"{mount.propagation} " if mount.propagation else ""
     return (
         f"{mount.mount_id} {mount.parent_id} {mount.device} {mangled(mount.root)} {mangled(mount.mount_point)}"
-        f" {','.join(sorted(mount.options))} {optional}- {mount.fstype} {mangled(mount.source)} rw"
+        f" {','.join(sorted(mount.options))} {optional}- {mount.fstype} {mangled(mount.source)}"
+        f" {','.join(sorted(mount.super_options))}"
     )
 
 

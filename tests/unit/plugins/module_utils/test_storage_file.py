@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _storage
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
+from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER
 
 # A URL as people write it, its normal form, and the directory that it means.
 GOOD = [
@@ -40,12 +43,13 @@ def refusal(url):
 def test_a_url_has_a_normal_form_and_means_a_directory(url, normal, directory):
     assert _storage.check(url) == normal
     assert _storage.check(normal) == normal
-    assert _storage.definition(normal, read_only=True).directory == directory
+    assert _storage.directory(normal) == directory
 
 
 @pytest.mark.parametrize(("read_only", "access"), [(True, "ro"), (False, "rw")])
 def test_a_directory_is_bound_without_devices_and_setuid(read_only, access):
-    mount = _storage.definition("file:///data/big%20models", read_only)
+    center = dataclasses.replace(CENTER, storage_url="file:///data/big%20models", read_only=read_only)
+    mount = _storage.definition(center)
     assert (mount.what, mount.fstype) == ("/data/big models", "none")
     assert mount.options == ("bind", access, "nosuid", "nodev")
 

@@ -13,7 +13,13 @@ import shlex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _centers, _input, _mount_lines, _storage
+from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _center_unit,
+    _centers,
+    _input,
+    _mount_lines,
+    _storage,
+)
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.properties import HOSTILE, NAMES, STRANGE_PATHS, examples
@@ -105,7 +111,7 @@ def test_the_unit_of_a_model_center_is_its_record(name, directory, mount_point, 
         assert problem.code == "invalid_input"
         return
     center = _centers.Center(name, b.VM, url, mount_point, read_only)
-    text = _centers.render(center)
+    text = _center_unit.render(center)
     assert _centers.parse("x.mount", text) == center
     mount = settings_of(text)["[Mount]"]
     assert (mount["What"], mount["Where"], mount["Type"]) == (directory, mount_point, "none")
@@ -118,7 +124,7 @@ def test_the_unit_of_a_model_center_is_its_record(name, directory, mount_point, 
 )
 @examples(200)
 def test_a_damaged_unit_is_no_record_or_refused(center, cuts):
-    text = _centers.render(center)
+    text = _center_unit.render(center)
     for place, length, insertion in cuts:
         text = text[:place] + insertion + text[place + length :]
     try:

@@ -8,7 +8,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _identity
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_input, _identity
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.modules import model_center_mount
 from ansible_collections.modelfleet.kvm.tests.unit.builders import CENTER
@@ -48,11 +48,20 @@ def test_what_no_option_is_or_takes_is_refused(given, untouchable, run_module):
     assert run_module(model_center_mount, **given)["failed"] is True
 
 
-PARAMS = {"name": "depot", "uuid": None, "storage_url": URL, "mount_point": None, "read_only": True, "state": "mounted"}
+PARAMS = {
+    **dict.fromkeys(
+        "uuid mount_point credentials options client helper cache_dir cache_size verify_path".split(),
+    ),
+    "name": "depot",
+    "storage_url": URL,
+    "read_only": True,
+    "keep_alive": True,
+    "state": "mounted",
+}
 
 
 def wanted(known=None, **given):
-    return model_center_mount.wanted({**PARAMS, **given}, known)
+    return _center_input.wanted({**PARAMS, **given}, known).center
 
 
 @pytest.mark.parametrize("place", ["", "/vms", "/vms/x", "/empty"])

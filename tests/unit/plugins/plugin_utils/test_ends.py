@@ -173,8 +173,8 @@ def test_what_is_in_the_way_blocks_and_a_host_that_is_down_does_not():
 
 def test_preflight():
     centers = [
-        {"item": {"name": "zoo"}, "actions": ["mount"], "changed": True},
-        {"item": {"name": "lab"}, "failed": True, "error_code": "storage_timeout", "msg": "It hangs."},
+        {"item": "zoo", "actions": ["mount"], "changed": True},
+        {"item": "lab", "failed": True, "error_code": "storage_timeout", "msg": "It hangs."},
     ]
     variables = {
         "k1": {
