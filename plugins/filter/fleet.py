@@ -16,11 +16,13 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.plugin_utils import (
     _chunks,
+    _evacuation,
     _outcomes,
     _placement,
     _preflight,
     _repairs,
     _summary,
+    _values,
     _vms,
 )
 
@@ -33,11 +35,16 @@ def vms(variables: Variables, limited: list[str], kvm_hosts: list[str]) -> dict[
 
 def placement(variables: Variables, hosts: list[str], wishes: Variables, state: str, sync: bool) -> dict[str, t.Any]:
     results = collected(variables, hosts, _outcomes.SEEN)
-    return _placement.decide(wishes, results, {host: variables[host] for host in hosts}, state == "present", sync)
+    return _placement.decide(wishes, results, {host: variables[host] for host in hosts}, state, sync)
 
 
-def chunks(work: Variables, batch_size: int, allow_empty: bool) -> list[dict[str, t.Any]]:
-    return _chunks.cut(work, int(batch_size), allow_empty)
+def chunks(parts: list[dict[str, t.Any]], batch_size: t.Any = None, allow_empty: t.Any = None) -> list[dict[str, t.Any]]:
+    size = _values.whole("vm_models_batch_size", batch_size, _chunks.BATCH)
+    return _chunks.cut(_values.plain(parts), size, _values.truth("vm_models_allow_empty", allow_empty))
+
+
+def given(value: t.Any, fallback: t.Any) -> t.Any:
+    return _values.given(value, fallback)
 
 
 def failures(result: Variables) -> list[dict[str, str]]:
@@ -48,8 +55,10 @@ def summary(variables: Variables, hosts: list[str], placed: t.Optional[Variables
     return _summary.summary(hosts, variables, placed)
 
 
-def may_begin(variables: Variables, hosts: list[str], percentage: t.Union[int, float, str]) -> bool:
-    return _summary.may_begin(hosts, variables, float(percentage))
+def may_begin(
+    variables: Variables, hosts: list[str], percentage: t.Union[int, float, str], placed: t.Optional[Variables] = None
+) -> bool:
+    return _summary.may_begin(hosts, variables, float(percentage), placed)
 
 
 def preflight(variables: Variables, hosts: list[str], placed: t.Optional[Variables] = None) -> dict[str, t.Any]:
@@ -61,24 +70,28 @@ def repairs(info: Variables) -> dict[str, list[dict[str, str]]]:
     return _repairs.repairs(info)
 
 
-def removals(info: Variables) -> list[dict[str, str]]:
-    return _repairs.removals(info)
+def center(value: t.Any) -> str:
+    return _evacuation.name(value)
 
 
-def users(info: Variables) -> list[dict[str, str]]:
-    return _repairs.users(info)
+def removals(info: Variables, model_center: str) -> list[dict[str, str]]:
+    return _evacuation.removals(info, model_center)
 
 
-def blocked(variables: Variables, hosts: list[str]) -> bool:
-    return _summary.blocked(hosts, variables)
+def obstacles(info: Variables, centers: Variables, model_center: str) -> list[dict[str, str]]:
+    return _evacuation.obstacles(info, centers, model_center)
 
 
-def planned(centers: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    return _chunks.planned(centers)
+def blocked(variables: Variables, hosts: list[str], model_center: str) -> bool:
+    return _evacuation.blocked(hosts, variables, model_center)
+
+
+def planned(centers: t.Any) -> list[dict[str, t.Any]]:
+    return _chunks.planned(_values.given(centers, []))
 
 
 def collected(variables: Variables, hosts: list[str], name: str) -> dict[str, t.Any]:
-    return {host: _vms.plain(variables[host].get(name)) for host in hosts}
+    return {host: _values.plain(variables[host].get(name)) for host in hosts}
 
 
 def _safely(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
@@ -99,6 +112,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By their names."""
-        every: list[t.Callable[..., t.Any]] = [vms, placement, chunks, failures, summary, may_begin, preflight]
-        every += [repairs, removals, users, blocked, planned, collected]
+        every: list[t.Callable[..., t.Any]] = [vms, placement, chunks, given, failures, summary, may_begin, preflight]
+        every += [repairs, center, removals, obstacles, blocked, planned, collected]
         return {f"fleet_{function.__name__}": _safely(function) for function in every}

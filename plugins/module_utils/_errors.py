@@ -109,7 +109,7 @@ CATALOGUE: dict[str, Entry] = {
     "fleet_stopped": Entry(
         "The run was stopped before this host's turn",
         "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated"
-        " is in use on another host.",
+        " is in use on another host, or another host or VM could not be looked at.",
         "Look at the hosts that failed, then run again.",
     ),
     "guest_mount_failed": Entry(
@@ -241,6 +241,11 @@ CATALOGUE: dict[str, Entry] = {
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
         "Connect as root or use become.",
+    ),
+    "nothing_done": Entry(
+        "No step of the playbook was run for this host",
+        "The tags of the run (--tags, --skip-tags) leave out all that the playbook does.",
+        "Correct the tags; docs/playbooks.md lists those of each playbook.",
     ),
     "program_timeout": Entry(
         "A program of the host did not end",

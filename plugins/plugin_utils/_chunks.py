@@ -13,9 +13,13 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils import _input, _wanted
+from . import _values
+
+# How many VMs a call is for.
+BATCH = 50
 
 
-def cut(work: Mapping[str, t.Any], batch_size: int, allow_empty: bool) -> list[dict[str, t.Any]]:
+def cut(parts: t.Iterable[Mapping[str, t.Any]], batch_size: int, allow_empty: bool) -> list[dict[str, t.Any]]:
     """The calls that do the work of a host, with so many VMs each.
 
     The list is not cut where its parts would mean something else than the whole: with C(purge=host), and where VMs
@@ -23,14 +27,23 @@ def cut(work: Mapping[str, t.Any], batch_size: int, allow_empty: bool) -> list[d
     than all at once for many VMs, and shows how far the run has come.
 
     Args:
-        work: C(mounts), C(purge) and C(vms).
+        parts: of the work, each with C(mounts), C(state), C(purge) and C(vms). No VM is in two of them.
         batch_size: 0 for one call, whatever its size.
         allow_empty: whether C(purge) may take everything away.
 
     Returns:
-        For each call C(mounts), C(vms), C(purge), C(allow_empty) and C(label). None when there is nothing to do.
+        For each call C(mounts), C(state), C(vms), C(purge), C(allow_empty) and C(label). None when there is nothing to
+        do.
+
+    Raises:
+        ModelfleetError: C(invalid_input) for an entry whose model is empty, which would mean all models of its VM.
     """
+    return [call for part in parts for call in _cut(part, batch_size, allow_empty)]
+
+
+def _cut(work: Mapping[str, t.Any], batch_size: int, allow_empty: bool) -> list[dict[str, t.Any]]:
     mounts, purge, further = list(work["mounts"]), work["purge"], list(work["vms"])
+    _refuse_empty_models(mounts)
     if not mounts and purge == _wanted.PURGE_NONE:
         return []
     if not mounts and not further and purge == _wanted.PURGE_VM:
@@ -49,6 +62,7 @@ def cut(work: Mapping[str, t.Any], batch_size: int, allow_empty: bool) -> list[d
         calls.append(
             {
                 "mounts": mounts if whole else [entry for name in part for entry in groups[name]],
+                "state": work["state"],
                 "vms": [name for name in part if name in further],
                 "purge": purge,
                 # A part that is empty is no sign of a mistake in the inventory; the whole list being empty is.
@@ -60,6 +74,14 @@ def cut(work: Mapping[str, t.Any], batch_size: int, allow_empty: bool) -> list[d
     return calls
 
 
+def _refuse_empty_models(mounts: list[t.Any]) -> None:
+    for index, entry in enumerate(mounts):
+        if not isinstance(entry, Mapping) or "model" not in entry:
+            continue
+        if _values.unset(entry["model"]) and _values.unset(entry.get("mount_path")):
+            raise _input.invalid(f"vm_models[{index}].model", "it is empty; leave it out to mean all models of the VM")
+
+
 def _name(entry: t.Any) -> str:
     """The VM of an entry; what is malformed is left to the module, which says so."""
     name = entry.get("vm") if isinstance(entry, Mapping) else None
@@ -69,5 +91,7 @@ def _name(entry: t.Any) -> str:
 def planned(centers: t.Iterable[Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
     """What vm_model_mount needs to know in check mode of the C(model_centers) that an earlier task would mount."""
     known = ("name", "uuid", "storage_url")
+    # What is malformed is left to the role model_center, which names it.
+    centers = [center for center in centers if isinstance(center, Mapping)]
     mounted = [center for center in centers if (center.get("state") or "mounted") == "mounted"]
     return [{key: center[key] for key in known if key in center} for center in mounted]

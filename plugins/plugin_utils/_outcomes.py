@@ -16,27 +16,31 @@ from collections.abc import Mapping
 # States of a host, the worst first; a result's word for each.
 FAILED = "failed"
 STOPPED = "not begun"
+IDLE = "nothing done"
 RESTART = "waiting for restart"
 CHANGED = "changed"
 OK = "ok"
-STATES = (FAILED, STOPPED, RESTART, CHANGED, OK)
+STATES = (FAILED, STOPPED, IDLE, RESTART, CHANGED, OK)
 
 # What the roles and playbooks register. All that fails is read from here as well.
 SEEN = "modelfleet_seen"
 WAY = "modelfleet_way"
-RESULTS = (
-    SEEN,
-    WAY,
+CENTERS = "model_center_result"
+INFO = "modelfleet_info"
+DEFINED = "modelfleet_centers"
+STEPS = (
     "kvm_host_result",
-    "model_center_result",
+    CENTERS,
     "vm_prepare_result",
     "vm_models_result",
-    "modelfleet_info",
+    INFO,
+    DEFINED,
     "modelfleet_absent",
 )
+RESULTS = (SEEN, WAY, *STEPS)
 # What was noted in a rescue: failures, in the form of `failures`.
 NOTED = "modelfleet_failures"
-# The same, for models that guests use.
+# The same, for what is in the way of an evacuation.
 USERS = "modelfleet_users"
 # Whether a host was allowed to begin.
 GO = "modelfleet_go"
@@ -47,7 +51,7 @@ class Failure:
     """Something that failed; without a VM it is the host's.
 
     Attributes:
-        place: the mount path in the VM, where there is one.
+        place: the mount path in the VM, or the model center of the host, where there is one.
     """
 
     vm: str
@@ -64,6 +68,7 @@ class Outcome:
     """What became of a host.
 
     Attributes:
+        idle: whether no step was for it, because of the tags of the run.
         restart: VMs that must be stopped and started.
         due: what else somebody has to do, in words.
         mounts, mounts_changed: how many there were, and how many of them changed.
@@ -71,6 +76,7 @@ class Outcome:
 
     host: str
     begun: bool = True
+    idle: bool = False
     changed: bool = False
     failures: list[Failure] = dataclasses.field(default_factory=list)
     restart: list[str] = dataclasses.field(default_factory=list)
@@ -84,6 +90,8 @@ class Outcome:
             return FAILED
         if not self.begun:
             return STOPPED
+        if self.idle:
+            return IDLE
         return RESTART if self.restart else CHANGED if self.changed else OK
 
     @property
@@ -92,10 +100,14 @@ class Outcome:
         return list(dict.fromkeys(failure.error_code for failure in self.failures))
 
 
-def of_host(host: str, variables: Mapping[str, t.Any]) -> Outcome:
-    """What became of a host, from its variables."""
+def of_host(
+    host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]] = None
+) -> Outcome:
+    """What became of a host, from its variables and what `_placement.decide` found."""
     outcome = Outcome(host, begun=bool(variables.get(GO, True)))
-    for noted in [*(variables.get(NOTED) or []), *(variables.get(USERS) or [])]:
+    outcome.idle = not any(name in variables for name in STEPS)
+    decided = (placement or {}).get("problems", {}).get(host) or []
+    for noted in [*decided, *(variables.get(NOTED) or []), *(variables.get(USERS) or [])]:
         _add(outcome.failures, Failure(**noted))
     for name in RESULTS:
         result = variables.get(name)
@@ -117,16 +129,19 @@ def failures(result: Mapping[str, t.Any]) -> list[Failure]:
     found: list[Failure] = []
     for leaf in leaves(result):
         inside: list[Failure] = []
-        for item in (*_list(leaf, "mounts"), *_list(leaf, "vms")):
+        # Of what looks only, the errors are those of layers.
+        for item in (*_list(leaf, "mounts"), *_list(leaf, "vms")) if leaf.get("failed") else ():
             error = item.get("error")
-            if error and (leaf.get("failed") or leaf.get("error_code")):
+            if error:
                 _add(inside, _told(item.get("vm", ""), item.get("mount_path", ""), error))
         for error in _list(leaf, "errors"):
             _add(inside, _told(error.get("vm", ""), "", error))
         if leaf.get("unreachable"):
             inside = [Failure("", "", "host_unreachable", str(leaf.get("msg", "")))]
-        elif not inside and (leaf.get("failed") or leaf.get("error_code")):
-            inside = [_told("", "", leaf)]
+        elif not inside and leaf.get("failed"):
+            # The role model_center goes over names.
+            item = leaf.get("item")
+            inside = [_told("", f"model center {item}" if isinstance(item, str) else "", leaf)]
         for failure in inside:
             _add(found, failure)
     return found

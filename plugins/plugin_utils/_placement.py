@@ -4,244 +4,152 @@
 
 """Which KVM host has to do what: the wishes of an inventory, and the VMs that each host has now, decided into work.
 
+Nothing that a run does not see is taken away. VMs may be hidden from it by a limit, by a slice of AWX, by a mistake in
+their names, or because a host cannot be asked.
+
 Pure, and for the controller only. This plugin util is private to the collection.
 """
 
 from __future__ import annotations
 
-import json
 import typing as t
 from collections.abc import Mapping
 
 from ..module_utils import _input, _wanted
 from ..module_utils._errors import ModelfleetError
-from . import _vms
+from . import _listed, _seen, _spoken, _vms
 
-# What a host carries in the inventory.
-HOST_MOUNTS = "vm_models"
-HOST_PURGE = "vm_models_purge"
-HOST_PURGED_VMS = "vm_models_vms"
-ALLOW_EMPTY = "vm_models_allow_empty"
-
-
-class Domain(t.NamedTuple):
-    """A VM as one host has it."""
-
-    host: str
-    name: str
-    uuid: str
-    active: bool
-
-
-class Seen:
-    """What the hosts of the run have.
-
-    Attributes:
-        silent: hosts that could not be asked.
-    """
-
-    def __init__(self, results: Mapping[str, t.Any]) -> None:
-        """From the result of vm_info of every host of the run; one that could not be asked has no C(vms) in it."""
-        self.silent: list[str] = []
-        self._known: dict[str, list[Domain]] = {}
-        self._here: dict[str, dict[str, str]] = {}
-        for host, result in results.items():
-            if not isinstance(result, Mapping) or "vms" not in result or _failed(result):
-                self.silent.append(host)
-                continue
-            here = self._here.setdefault(host, {})
-            for vm in result["vms"]:
-                domain = Domain(host, vm["vm"], vm["vm_instance_uuid"], bool(vm["active"]))
-                for key in dict.fromkeys((domain.name, domain.uuid)):
-                    self._known.setdefault(key, []).append(domain)
-                    here[key] = domain.uuid
-
-    def uuid(self, host: str, name: str) -> t.Optional[str]:
-        """The UUID of a VM that a host has by this name or UUID."""
-        return self._here.get(host, {}).get(_key(name))
-
-    def place(self, name: str, only: t.Collection[str]) -> t.Optional[Domain]:
-        """Where a VM is; None when no host has it.
-
-        Args:
-            only: hosts that may have it; all of them when empty.
-
-        Raises:
-            ModelfleetError: C(vm_runs_twice), C(vm_ambiguous), C(host_unreachable).
-        """
-        found = [domain for domain in self._known.get(_key(name), []) if not only or domain.host in only]
-        silent = [host for host in self.silent if not only or host in only]
-        running = [domain for domain in found if domain.active]
-        if len({domain.uuid for domain in found}) > 1:
-            raise _puzzle(name, code="vm_ambiguous", what="different VMs have this name", found=found)
-        if len(running) > 1:
-            raise _puzzle(name, code="vm_runs_twice", what="it runs", found=running)
-        if running:
-            # What is shut off elsewhere is what a migration left behind.
-            return running[0]
-        if silent:
-            what = f"is shut off on {found[0].host} and may run" if found else "may be"
-            raise ModelfleetError(
-                "host_unreachable",
-                f"VM {name} {what} on {', '.join(silent)}, which cannot be asked",
-                vm=name,
-                hosts=silent,
-            )
-        if len(found) > 1:
-            raise _puzzle(name, code="vm_ambiguous", what="it is shut off", found=found)
-        return found[0] if found else None
-
-
-def _failed(result: Mapping[str, t.Any]) -> bool:
-    return any(result.get(name) for name in ("failed", "unreachable", "error_code"))
-
-
-def _key(name: str) -> str:
-    return name.lower() if _input.is_uuid(name) else name
-
-
-def _puzzle(name: str, code: str, what: str, found: list[Domain]) -> ModelfleetError:
-    hosts = [domain.host for domain in found]
-    return ModelfleetError(code, f"VM {name}: {what} on {', '.join(hosts)}", vm=name, hosts=hosts)
+# Of the hosts that a note is about it names so many.
+NAMED_HOSTS = 5
 
 
 def decide(
-    wishes: Mapping[str, t.Any], results: Mapping[str, t.Any], hosts: Mapping[str, t.Any], present: bool, sync: bool
+    wishes: Mapping[str, t.Any], results: Mapping[str, t.Any], hosts: Mapping[str, t.Any], state: str, sync: bool
 ) -> dict[str, t.Any]:
     """The work of each host.
 
     A VM that is a host of the inventory is asked for by its own variables alone: what C(vm_models) of a KVM host lists
-    for it is left out, also where only the leftover of a migration is listed.
+    for it is left out, whether the run can work on it or not.
 
     Args:
         wishes: what `_vms.gather` found.
         results: the result of vm_info of each KVM host of the run.
         hosts: variables of these hosts.
-        present: whether the mounts shall be there or be gone.
+        state: whether the mounts shall be C(present) or C(absent).
         sync: whether the inventory is the whole truth.
 
     Returns:
-        C(hosts): by name C(mounts), C(purge) and C(vms) for vm_model_mount, and C(named), the VMs of the run.
-        C(failures): VMs that nobody can work on, each with C(vm), C(error_code), C(msg) and C(details).
+        C(hosts): by name C(parts), each a task of vm_model_mount, and C(named), the VMs of the run.
+        C(problems): by host what failed of its own lists, each in the form of `_outcomes.Failure`.
+        C(failures): VMs of the inventory that nobody can work on, each with C(vm), C(error_code), C(msg), C(details).
         C(notes): what somebody should know, in words.
     """
-    seen = Seen(results)
-    placed, failures = _placed(wishes, seen, list(hosts), present)
-    notes: list[str] = []
-    work = {}
-    claimed = {vm.domain.uuid for vm in placed}
-    by_host: dict[str, list[_Placed]] = {}
-    for vm in placed:
+    present = state == "present"
+    seen = _seen.Seen(results)
+    spoken = _spoken.Spoken(wishes, seen, list(hosts), present)
+    failures = list(spoken.failures)
+    by_host: dict[str, list[_spoken.Vm]] = {}
+    for vm in spoken.vms:
         by_host.setdefault(vm.domain.host, []).append(vm)
+    work: dict[str, t.Any] = {}
+    problems: dict[str, list[dict[str, str]]] = {}
+    notes = _Notes()
     for host, variables in hosts.items():
-        mine = by_host.get(host, [])
-        mounts = _listed(host, variables, seen, claimed, notes)
-        if mine:
-            # One kind of name for all VMs, so that two entries for one VM are seen to be that.
-            mounts = [_by_uuid(entry, host, seen) for entry in mounts]
-        purge = _purge(host, variables, bool(wishes["vms"]), present, sync, notes)
-        emptied = [] if purge != _wanted.PURGE_VM else [vm.domain.uuid for vm in mine if not vm.mounts]
-        if emptied and not _vms.plain(variables.get(ALLOW_EMPTY, False)):
-            failures += [_emptied(vm) for vm in mine if not vm.mounts]
-            mine = [vm for vm in mine if vm.mounts]
-            emptied = []
-        named = [entry["vm"] for entry in mounts if isinstance(entry, dict) and isinstance(entry.get("vm"), str)]
-        named += [vm.domain.uuid for vm in mine]
-        further = _vms.plain(variables.get(HOST_PURGED_VMS)) or [] if purge == _wanted.PURGE_VM else []
-        work[host] = {
-            "mounts": mounts + [entry for vm in mine for entry in vm.mounts],
-            "purge": purge,
-            "vms": [*further, *emptied],
-            "named": list(dict.fromkeys(named)),
-        }
-    return {"hosts": work, "failures": failures, "notes": notes}
-
-
-class _Placed(t.NamedTuple):
-    name: str
-    domain: Domain
-    mounts: list[dict[str, t.Any]]
-
-
-def _placed(
-    wishes: Mapping[str, t.Any], seen: Seen, hosts: list[str], present: bool
-) -> tuple[list[_Placed], list[dict[str, t.Any]]]:
-    """VMs of the inventory on their hosts, and those that nobody can work on."""
-    placed: dict[str, _Placed] = {}
-    failures = []
-    right: set[str] = set()
-    for name, vm in wishes["vms"].items():
+        work[host] = {"parts": [], "named": []}
         try:
-            domain = seen.place(vm["vm"], vm["kvm_hosts"])
-            if domain is None and not wishes["named"]:
-                continue
-            if vm["error"]:
-                failures.append({"vm": name, **vm["error"]})
-                continue
-            if domain is None:
-                raise _missed(vm, hosts)
-            if domain.uuid in placed:
-                other = placed[domain.uuid].name
-                what = f"{other} and {name} of the inventory are both VM {domain.name}"
-                raise ModelfleetError("vm_ambiguous", what, vm=domain.name, names=[other, name])
-            # Most VMs have the list of their group, which need not be looked at for each of them.
-            shared = json.dumps(vm["mounts"], sort_keys=True)
-            if shared not in right:
-                _vms.check(domain.uuid, vm["mounts"], present)
-                right.add(shared)
-            placed[domain.uuid] = _Placed(name, domain, [{"vm": domain.uuid, **entry} for entry in vm["mounts"]])
+            asked = _listed.read(variables)
         except ModelfleetError as problem:
-            if wishes["named"] or problem.code != "host_unreachable":
-                failures.append({"vm": name, **problem.as_result()})
-    return list(placed.values()), failures
+            problems[host] = [_listed.failure("", problem)]
+            continue
+        if spoken and host in seen.silent:
+            # Which of the VMs that it lists speak for themselves nobody can tell.
+            continue
+        listed = _listed.sort(host, asked, seen, spoken, present)
+        if listed.failures:
+            problems[host] = listed.failures
+        if listed.left_out:
+            names = ", ".join(dict.fromkeys(listed.left_out))
+            notes.add(host, f"{_listed.MOUNTS} lists {names}, whose own {_vms.MOUNTS} are what counts")
+        mine = by_host.get(host, [])
+        own_purge, purge = _purges(host, asked, listed, spoken, sync, notes) if present else (_NONE, _NONE)
+        emptied = [vm for vm in mine if not vm.mounts] if own_purge != _NONE else []
+        if emptied and not asked.allow_empty:
+            failures += map(_emptied, emptied)
+            mine, emptied = [vm for vm in mine if vm.mounts], []
+        further = [name for name in asked.vms if not spoken.claims(host, name)] if purge == _VM else []
+        theirs = _part(state, purge, listed.entries, further)
+        own = _part(
+            state, own_purge, [entry for vm in mine for entry in vm.mounts], [vm.domain.uuid for vm in emptied]
+        )
+        work[host] = {
+            "parts": _together(theirs, own, host, seen) if purge == own_purge and mine else [theirs, own],
+            "named": list(dict.fromkeys([*(entry["vm"] for entry in listed.entries), *(vm.domain.uuid for vm in mine)])),
+        }
+    return {"hosts": work, "problems": problems, "failures": failures, "notes": notes.lines()}
 
 
-def _missed(vm: Mapping[str, t.Any], hosts: t.Collection[str]) -> ModelfleetError:
-    homes = ", ".join(vm["kvm_hosts"])
-    where = "any KVM host of this run" if not homes else f"its kvm_host {homes}"
-    if homes and not any(home in hosts for home in vm["kvm_hosts"]):
-        where = f"a host of this run, which leaves out its kvm_host {homes}"
-    return ModelfleetError("vm_not_found", f"VM {vm['vm']} is not on {where}", vm=vm["vm"])
+_NONE, _VM, _HOST = _wanted.PURGE_NONE, _wanted.PURGE_VM, _wanted.PURGE_HOST
 
 
-def _listed(
-    host: str, variables: Mapping[str, t.Any], seen: Seen, claimed: t.Collection[str], notes: list[str]
-) -> list[dict[str, t.Any]]:
-    """What a host lists, without the VMs that speak for themselves."""
-    kept = []
-    left_out = []
-    for entry in _vms.plain(variables.get(HOST_MOUNTS)) or []:
-        name = _input.trimmed(entry.get("vm")) if isinstance(entry, dict) else None
-        if isinstance(name, str) and seen.uuid(host, name) in claimed:
-            left_out.append(name)
-        else:
-            kept.append(entry)
-    if left_out:
-        names = ", ".join(dict.fromkeys(left_out))
-        notes.append(f"{host}: vm_models lists {names}, whose own model_mounts are what counts")
-    return kept
+def _purges(
+    host: str, asked: _listed.Asked, listed: _listed.Listed, spoken: _spoken.Spoken, sync: bool, notes: _Notes
+) -> tuple[str, str]:
+    """What goes because nobody lists it: from VMs that speak for themselves, and from those that the host lists."""
+    purge = _VM if sync and asked.purge == _NONE else asked.purge
+    if purge == _NONE:
+        return _NONE, _NONE
+    if purge == _HOST and spoken:
+        notes.add(host, f"{_listed.PURGE}=host is taken as vm, since VMs of the inventory have {_vms.MOUNTS}")
+        purge = _VM
+    if purge == _HOST and (listed.failures or asked.mounts is None):
+        notes.add(host, f"{_listed.PURGE}=host is taken as vm, since {_listed.MOUNTS} cannot be used as a whole")
+        purge = _VM
+    why = ""
+    if listed.nameless:
+        why = "an entry does not say for which VM it is"
+    elif not spoken.all_seen(host):
+        why = f"VMs of the inventory that have {_vms.MOUNTS} were seen nowhere, and may be among them"
+    if why and asked.mounts:
+        notes.add(host, f"what {_listed.MOUNTS} does not list stays: {why}")
+    elif sync and purge == _VM and asked.purge != _HOST and asked.mounts is not None and not spoken:
+        notes.add(host, f"VMs that {_listed.MOUNTS} does not name keep what they have, without {_listed.PURGE}=host")
+    return _VM, _NONE if why else purge
 
 
-def _by_uuid(entry: t.Any, host: str, seen: Seen) -> t.Any:
-    name = _input.trimmed(entry.get("vm")) if isinstance(entry, dict) else None
-    uuid = seen.uuid(host, name) if isinstance(name, str) else None
-    return {**entry, "vm": uuid} if uuid else entry
+def _part(state: str, purge: str, mounts: list[dict[str, t.Any]], vms: list[str]) -> dict[str, t.Any]:
+    return {"mounts": mounts, "state": state, "purge": purge, "vms": vms}
 
 
-def _purge(host: str, variables: Mapping[str, t.Any], by_vm: bool, present: bool, sync: bool, notes: list[str]) -> str:
-    """What goes because nobody lists it. Where VMs speak for themselves, a run may see only a part of them."""
-    if not present:
-        return _wanted.PURGE_NONE
-    purge = str(_vms.plain(variables.get(HOST_PURGE)) or _wanted.PURGE_NONE)
-    if sync:
-        purge = _wanted.PURGE_HOST if HOST_MOUNTS in variables else _wanted.PURGE_VM
-    if purge == _wanted.PURGE_HOST and by_vm:
-        if not sync:
-            notes.append(f"{host}: vm_models_purge=host is taken as vm, since VMs of the inventory have model_mounts")
-        return _wanted.PURGE_VM
-    return purge
+def _together(theirs: dict[str, t.Any], own: dict[str, t.Any], host: str, seen: _seen.Seen) -> list[dict[str, t.Any]]:
+    """Both in one task. VMs have one kind of name there, so that it can be cut into parts."""
+
+    def uuid(name: str) -> str:
+        domain = seen.here(host, _input.trimmed(name))
+        return domain.uuid if domain else name
+
+    listed = [{**entry, "vm": uuid(entry["vm"])} for entry in theirs["mounts"]]
+    vms = list(dict.fromkeys([*map(uuid, theirs["vms"]), *own["vms"]]))
+    return [{**theirs, "mounts": listed + own["mounts"], "vms": vms}]
 
 
-def _emptied(vm: _Placed) -> dict[str, t.Any]:
-    problem = _input.invalid(_vms.MOUNTS, f"it is empty, and everything would be taken from the VM; see {ALLOW_EMPTY}")
-    return {"vm": vm.name, **problem.as_result()}
+def _emptied(vm: _spoken.Vm) -> dict[str, t.Any]:
+    what = f"it is empty, and everything would be taken from the VM; see {_listed.ALLOW_EMPTY}"
+    return {"vm": vm.name, **_input.invalid(_vms.MOUNTS, what).as_result()}
+
+
+class _Notes:
+    """What somebody should know, each once, with the hosts that it is about."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, list[str]] = {}
+
+    def add(self, host: str, text: str) -> None:
+        self._hosts.setdefault(text, []).append(host)
+
+    def lines(self) -> list[str]:
+        return [f"{self._named(hosts)}: {text}" for text, hosts in self._hosts.items()]
+
+    @staticmethod
+    def _named(hosts: list[str]) -> str:
+        more = f" and {len(hosts) - NAMED_HOSTS} more" if len(hosts) > NAMED_HOSTS else ""
+        return ", ".join(hosts[:NAMED_HOSTS]) + more

@@ -34,7 +34,7 @@ def rows(
     """The lines of the table, as the roles would have it on each host."""
     found: list[Row] = []
     for host in hosts:
-        found += _of_host(host, variables[host])
+        found += _of_host(host, variables[host], placement)
     for item in (placement or {}).get("failures", []):
         found.append(Row("", f"VM {item['vm']}", CANNOT, f"{item['error_code']}: {item['msg']}"))
     return found
@@ -50,10 +50,12 @@ def table(lines: t.Sequence[Row]) -> list[str]:
     ]
 
 
-def _of_host(host: str, variables: Mapping[str, t.Any]) -> list[Row]:
-    outcome = _outcomes.of_host(host, variables)
+def _of_host(
+    host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]]
+) -> list[Row]:
+    outcome = _outcomes.of_host(host, variables, placement)
     lines = [_itself(host, variables, outcome)]
-    for leaf in _leaves(variables, "model_center_result"):
+    for leaf in _leaves(variables, _outcomes.CENTERS):
         lines.append(_line(host, f"center {leaf.get('item', '')}", leaf.get("actions"), _outcomes.failures(leaf)))
     vms: dict[str, list[str]] = {}
     restart: dict[str, list[str]] = {}
@@ -81,10 +83,7 @@ def _of_host(host: str, variables: Mapping[str, t.Any]) -> list[Row]:
 
 def _itself(host: str, variables: Mapping[str, t.Any], outcome: _outcomes.Outcome) -> Row:
     """The host without its centers and VMs."""
-    centers = {
-        failure.error_code for leaf in _leaves(variables, "model_center_result") for failure in _outcomes.failures(leaf)
-    }
-    own = [failure for failure in outcome.failures if not failure.vm and failure.error_code not in centers]
+    own = [failure for failure in outcome.failures if not failure.vm and not failure.place]
     actions = [action for leaf in _leaves(variables, "kvm_host_result") for action in leaf.get("actions") or []]
     return _line(host, "host", actions, own)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The mounts that vm_model_mount_info shows, as entries that make them right again or take them away.
+"""The mounts that vm_model_mount_info shows, as entries that make them right again.
 
 Pure, and for the controller only. This plugin util is private to the collection.
 """
@@ -13,7 +13,6 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils import _records
-from ..module_utils._errors import ModelfleetError
 
 # Fields of a record that are options of vm_model_mount by another name.
 _OPTIONS = {
@@ -47,31 +46,14 @@ def repairs(info: Mapping[str, t.Any]) -> dict[str, list[dict[str, str]]]:
     for mount in info.get("mounts") or []:
         record = mount["record"]
         if record["intent"] == _records.UNMOUNTING:
-            absent.append(_place(record))
+            absent.append(place(record))
         elif mount["drift"] or record["intent"] != _records.SETTLED:
             present.append(_entry(record))
     return {"present": present, "absent": absent}
 
 
-def removals(info: Mapping[str, t.Any]) -> list[dict[str, str]]:
-    """Entries that take away every mount that a result of vm_model_mount_info shows."""
-    return [_place(mount["record"]) for mount in info.get("mounts") or []]
-
-
-def users(info: Mapping[str, t.Any]) -> list[dict[str, str]]:
-    """A failure for every mount of a result of vm_model_mount_info that processes of its guest use."""
-    found = []
-    for mount in info.get("mounts") or []:
-        names = [f"{process['pid']} ({process['name']})" for process in mount.get("guest_processes") or []]
-        if names:
-            path = mount["record"]["mount_path"]
-            what = f"VM {mount['vm']}: {path} is used by process {', '.join(names)}"
-            problem = ModelfleetError("mount_busy", what, vm=mount["vm"])
-            found.append({"vm": mount["vm"], "place": path, "error_code": problem.code, "msg": problem.msg})
-    return found
-
-
-def _place(record: Mapping[str, t.Any]) -> dict[str, str]:
+def place(record: Mapping[str, t.Any]) -> dict[str, str]:
+    """The entry that means the mount of a record, and no other."""
     return {"vm": record["vm_instance_uuid"], "mount_path": record["mount_path"]}
 
 

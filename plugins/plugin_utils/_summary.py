@@ -35,7 +35,7 @@ def summary(
         C(lines): for people. C(failures): by host a text for its one failure, also for VMs that have no host.
         C(stats): what a workflow may go on with.
     """
-    outcomes = [_outcomes.of_host(host, variables[host]) for host in hosts]
+    outcomes = [_outcomes.of_host(host, variables[host], placement) for host in hosts]
     lost: dict[str, Outcome] = {}
     for item in (placement or {}).get("failures", []):
         failure = Failure("", "", item["error_code"], item["msg"])
@@ -52,7 +52,7 @@ def summary(
     return {"lines": lines, "failures": failed, "stats": _stats(shown)}
 
 
-_BAD = (_outcomes.FAILED, _outcomes.STOPPED)
+_BAD = (_outcomes.FAILED, _outcomes.STOPPED, _outcomes.IDLE)
 
 
 def _lines(outcome: Outcome, width: int) -> list[str]:
@@ -79,7 +79,10 @@ def _and(names: list[str]) -> str:
 def _failed(outcome: Outcome) -> str:
     """One text for all that failed on a host, or with a VM that has none."""
     if not outcome.failures:
-        problem = ModelfleetError("fleet_stopped", f"{outcome.host} was not begun")
+        if outcome.begun:
+            problem = ModelfleetError("nothing_done", f"no step for {outcome.host} has the tags of this run")
+        else:
+            problem = ModelfleetError("fleet_stopped", f"{outcome.host} was not begun")
         return f"{problem.code}: {problem.msg}"
     first = outcome.failures[0]
     more = f" ({len(outcome.failures) - 1} more failed.)" if len(outcome.failures) > 1 else ""
@@ -99,18 +102,13 @@ def _stats(outcomes: list[Outcome]) -> dict[str, t.Any]:
     }
 
 
-def may_begin(hosts: t.Iterable[str], variables: Mapping[str, t.Any], percentage: float) -> bool:
+def may_begin(
+    hosts: t.Iterable[str],
+    variables: Mapping[str, t.Any],
+    percentage: float,
+    placement: t.Optional[Mapping[str, t.Any]] = None,
+) -> bool:
     """Whether another batch may begin: no more than this share of the hosts that have begun have failed."""
     begun = [name for name in hosts if variables[name].get(_outcomes.GO)]
-    failed = [name for name in begun if _outcomes.of_host(name, variables[name]).failures]
+    failed = [name for name in begun if _outcomes.of_host(name, variables[name], placement).failures]
     return not begun or len(failed) * 100 <= float(percentage) * len(begun)
-
-
-def blocked(hosts: t.Iterable[str], variables: Mapping[str, t.Any]) -> bool:
-    """Whether a look at what is in the way has found something on any host, so that nothing may be changed anywhere.
-
-    A host that cannot be reached is not in the way.
-    """
-    ways = [variables[host].get(_outcomes.WAY) for host in hosts]
-    refused = any(_outcomes.failures(way) for way in ways if isinstance(way, Mapping) and not way.get("unreachable"))
-    return refused or any(variables[host].get(_outcomes.USERS) for host in hosts)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-from ..module_utils import _arguments, _input, _wanted
+from ..module_utils import _input
 from ..module_utils._errors import ModelfleetError
+from . import _values
 
 # Variables of a VM that is a host of the inventory.
 MOUNTS = "model_mounts"
 VM = "model_vm"
 KVM_HOST = "kvm_host"
+
+# What a play notes on all hosts that it is for.
+REACHED = "modelfleet_reached"
 
 
 def gather(
@@ -34,71 +36,38 @@ def gather(
         kvm_hosts: all KVM hosts of the inventory. What else carries C(model_mounts) is a VM.
 
     Returns:
-        C(vms): by name in the inventory C(vm), C(kvm_hosts), C(mounts) and C(error); the last is a problem of the VM's
-        own variables, null for none. C(named): whether the run names these VMs, so that one that is not found is
-        missed. A limit that leaves out every VM means whatever runs on the KVM hosts that it names.
+        C(vms): all of them, by name in the inventory C(vm), C(kvm_hosts), C(mounts), C(asked) and C(error). C(vm) is
+        null when nobody can know it. C(asked): whether the run is about this VM. C(error): a problem of its own
+        variables, null for none. C(named): whether the run names VMs, so that one that is not found is missed. A limit
+        that leaves out every VM means whatever runs on the KVM hosts that it names.
 
     Raises:
-        ModelfleetError: C(no_kvm_hosts).
+        ModelfleetError: C(no_kvm_hosts), C(invalid_input) when the plays are for other hosts than C(kvm_hosts).
     """
-    if not set(kvm_hosts) & set(limited):
+    mine = set(kvm_hosts) & set(limited)
+    reached = next((set(variables[name][REACHED]) for name in mine if REACHED in variables[name]), set())
+    if not mine:
         raise ModelfleetError("no_kvm_hosts", "none of the hosts of this run is a KVM host")
+    if mine != reached:
+        raise _input.invalid("modelfleet_hosts", "it says which hosts plays are for, so it can only be given with -e")
     kvm = set(kvm_hosts)
     everyone = [name for name in variables if name not in kvm and MOUNTS in variables[name]]
-    named = [name for name in everyone if name in limited]
-    return {"vms": {name: _vm(name, variables[name]) for name in named or everyone}, "named": bool(named)}
+    within = set(limited)
+    named = any(name in within for name in everyone)
+    return {
+        "vms": {name: _vm(name, variables[name], not named or name in within) for name in everyone},
+        "named": named,
+    }
 
 
-def _vm(name: str, variables: Mapping[str, t.Any]) -> dict[str, t.Any]:
-    found: dict[str, t.Any] = {"vm": name, "kvm_hosts": [], "mounts": [], "error": None}
+def _vm(name: str, variables: Mapping[str, t.Any], asked: bool) -> dict[str, t.Any]:
+    found: dict[str, t.Any] = {"vm": None, "kvm_hosts": [], "mounts": [], "asked": asked, "error": None}
     try:
-        found["vm"] = _input.vm_name(VM, str(_read(variables, VM) or name))
-        homes = _read(variables, KVM_HOST) or []
-        found["kvm_hosts"] = [str(home) for home in ([homes] if isinstance(homes, str) else homes)]
-        found["mounts"] = _read(variables, MOUNTS) or []
+        vm = _values.read(variables, VM)
+        found["vm"] = _input.vm_name(VM, name if vm is None else _input.trimmed(str(vm)))
+        found["kvm_hosts"] = _values.texts(KVM_HOST, _values.read(variables, KVM_HOST))
+        if asked:
+            found["mounts"] = _input.trimmed(_values.read(variables, MOUNTS) or [])
     except ModelfleetError as problem:
         found["error"] = problem.as_result()
     return found
-
-
-def _read(variables: Mapping[str, t.Any], name: str) -> t.Any:
-    """A variable without the blanks around it. Templates are rendered here, so that one that cannot be is this VM's."""
-    try:
-        return _input.trimmed(plain(variables.get(name)))
-    except Exception as problem:  # whatever a template raises
-        raise _input.invalid(name, f"it cannot be rendered: {problem}") from problem
-
-
-def check(vm: str, mounts: t.Any, present: bool) -> None:
-    """Refuse C(model_mounts) that vm_model_mount cannot use.
-
-    One VM's mistake must not have the module refuse the whole list, so all that it would refuse is found here.
-
-    Args:
-        vm: what the module shall call the VM.
-
-    Raises:
-        ModelfleetError: C(invalid_input), C(duplicate_mount).
-    """
-    if not isinstance(mounts, list) or not all(isinstance(entry, dict) for entry in mounts):
-        raise _input.invalid(MOUNTS, "it must be a list of dictionaries")
-    if any("vm" in entry for entry in mounts):
-        raise _input.invalid(f"{MOUNTS}.vm", "the mounts of a VM are its own; model_vm names it where it must")
-    entries = [{"vm": vm, **entry} for entry in mounts]
-    spec = {"mounts": {"type": "list", "elements": "dict", "options": _arguments.mount()}}
-    result = ArgumentSpecValidator(spec).validate({"mounts": entries})
-    if result.error_messages:
-        raise _input.invalid(MOUNTS, "; ".join(result.error_messages))
-    if not present:
-        _wanted.refuse_blanks({"mounts": entries})
-    _wanted.from_params(_input.trimmed(result.validated_parameters), present)
-
-
-def plain(value: t.Any) -> t.Any:
-    """A value of Ansible as one of Python, with all that is lazy in it rendered."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    # A date of YAML is a text here, and what is undefined in Ansible says so when it is made one.
-    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)

@@ -286,15 +286,161 @@ def test_a_limit_without_kvm_hosts_is_refused(world: World) -> None:
 
 
 def test_the_inventory_as_the_whole_truth(world: World) -> None:
-    run = world.run("sync", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {})
+    listed = by_host(kvm1=[{"vm": "ocr", **VIEW}])
+    run = world.run("sync", listed, {})
+    assert [call["purge"] for call in run.of("vm_model_mount")["kvm1"]] == ["vm"]
+    assert "Note: kvm1: VMs that vm_models does not name keep what they have" in run.output
+    run = world.run("sync", listed, {}, vm_models_purge="host")
     assert [call["purge"] for call in run.of("vm_model_mount")["kvm1"]] == ["host"]
     inventory = by_vm("kvm1", ocr={}, chat={"model_mounts": []})
     answers = {"kvm1": {"vm_info": {"vms": [domain("ocr"), domain("chat")]}}}
     run = world.run("sync", inventory, answers)
     assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [])]
     assert "chat  failed: invalid_input" in run.output
-    run = world.run("sync", inventory, answers, vm_models_allow_empty=True)
+    for no in ("false", ""):
+        run = world.run("sync", inventory, answers, vm_models_allow_empty=no)
+        assert [call["vms"] for call in run.of("vm_model_mount")["kvm1"]] == [[]]
+    run = world.run("sync", inventory, answers, vm_models_allow_empty="true")
     assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [UUIDS["chat"]])]
+
+
+@pytest.mark.parametrize(
+    ("options", "lost"),
+    [
+        (("--limit", "kvm_hosts:chat"), {}),
+        ((), {"model_vm": "ocrr"}),
+        ((), {"model_vm": "{{ nope }}"}),
+        ((), {"kvm_host": "kvm2"}),
+    ],
+)
+def test_a_vm_that_speaks_for_itself_never_gets_what_a_host_lists_for_it(
+    world: World, options: tuple[str, ...], lost: dict[str, Any]
+) -> None:
+    inventory = by_vm("kvm1 kvm2", ocr=lost, chat={})
+    inventory["kvm_hosts"]["hosts"]["kvm1"]["vm_models"] = [{"vm": "ocr", "model": "old", "model_center": "zoo"}]
+    answers = {"kvm1": {"vm_info": {"vms": [domain("ocr"), domain("chat")]}}}
+    run = world.run("sync", inventory, answers, *options)
+    purged = [
+        entry["vm"] for call in run.of("vm_model_mount")["kvm1"] if call["purge"] == "vm" for entry in call["mounts"]
+    ]
+    assert purged == [UUIDS["chat"]], run.output
+
+
+# As a survey of AWX sends them: texts, and an empty one for a question without an answer.
+EMPTY = {
+    name: ""
+    for name in (
+        "kvm_host_uri kvm_host_timeout model_centers vm_prepare_vms vm_prepare_ports vm_prepare_agent vm_prepare_restart"
+        " vm_prepare_timeout vm_prepare_uri vm_models_purge vm_models_vms vm_models_owner vm_models_allow_empty"
+        " vm_models_force vm_models_revoke vm_models_read_ahead_kb vm_models_return vm_models_timeout"
+        " vm_models_batch_size vm_models_uri modelfleet_hosts modelfleet_serial modelfleet_max_fail_percentage"
+    ).split()
+}
+
+
+def test_what_a_survey_leaves_empty_is_not_given(world: World) -> None:
+    run = world.run("site", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {}, **EMPTY)
+    assert run.status == 0, run.output
+    (call,) = run.of("vm_model_mount")["kvm1"]
+    assert set(call) == {"mounts", "state", "purge", "vms", "allow_empty", "planned_centers"}
+    assert set(run.of("vm_model_prepare")["kvm1"][0]) == {"vms"}
+    assert run.of("kvm_host_prepare")["kvm1"] == [{}]
+
+
+def test_what_a_survey_says_is_kept_also_when_it_is_no_or_nothing(world: World) -> None:
+    said = {"vm_models_read_ahead_kb": "0", "vm_prepare_ports": 0, "vm_prepare_agent": "false", "vm_models_force": "no"}
+    run = world.run("site", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {}, **said)
+    assert [(call["read_ahead_kb"], call["force"]) for call in run.of("vm_model_mount")["kvm1"]] == [("0", "no")]
+    assert [(call["ports"], call["agent"]) for call in run.of("vm_model_prepare")["kvm1"]] == [(0, "false")]
+
+
+def test_a_playbook_decides_itself_whether_models_come_or_go(world: World) -> None:
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}])
+    inventory["kvm_hosts"]["vars"] = {"vm_models_state": "absent"}
+    drifted = {"kvm1": {"vm_model_mount_info": {"mounts": [shown(drift=True)]}}}
+    for playbook, state in (("mount", "present"), ("sync", "present"), ("repair", "present"), ("unmount", "absent")):
+        run = world.run(playbook, inventory, drifted)
+        assert [call["state"] for call in run.of("vm_model_mount")["kvm1"]] == [state], playbook
+
+
+@pytest.mark.parametrize("entry", [{"model": None}, {"model": ""}, {}])
+def test_an_empty_model_does_not_unmount_all_models(world: World, entry: dict[str, Any]) -> None:
+    inventory = by_host(kvm1=[{"vm": "ocr", **entry}, {"vm": "chat", **VIEW}])
+    run = world.run("unmount", inventory, {})
+    assert [[mount["vm"] for mount in call["mounts"]] for call in run.of("vm_model_mount")["kvm1"]] == [["chat"]]
+    assert "ocr: invalid_input: vm_models[0].model: " in run.output
+    assert run.status == 2
+
+
+def test_a_mistake_in_the_variables_of_one_host_is_its_own(world: World) -> None:
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}], kvm2=[{"vm": "ocr", **VIEW}], kvm3=[{"vm": "ocr", **VIEW}])
+    hosts = inventory["kvm_hosts"]["hosts"]
+    hosts["kvm1"]["vm_models"] = "{{ nope }}"
+    hosts["kvm3"]["model_centers"] = [{"storage_url": "file:///x"}, {"name": "zoo", "storage_url": "{{ nope }}"}]
+    run = world.run("mount", inventory, {})
+    assert run.status == 2
+    assert sorted(run.of("vm_model_mount")) == ["kvm2"]
+    assert "kvm1  failed: invalid_input" in run.output and "vm_models: it cannot be rendered" in run.output
+    assert "kvm2  ok" in run.output
+    assert "kvm3  failed: task_failed" in run.output and "'nope' is undefined" in run.output
+    hosts["kvm1"].update(vm_models=[], ansible_user="{{ nope }}", ansible_connection="{{ nope }}")
+    run = world.run("mount", inventory, {})
+    assert "kvm1  failed: " in run.output and "kvm2  ok" in run.output
+
+
+def test_a_crash_is_no_success(world: World) -> None:
+    crash = {"failed": True, "msg": "MODULE FAILURE: see stderr", "rc": 1}
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}], kvm2=[])
+    for playbook, module in (("mount", "vm_info"), ("repair", "vm_model_mount"), ("report", "model_center_info")):
+        answers = {"kvm1": {module: crash, "vm_model_mount_info": {"mounts": [shown(intent="unmounting")]}}}
+        run = world.run(playbook, inventory, answers)
+        assert run.status == 2, playbook
+        assert "kvm1  failed: task_failed" in run.output and "kvm2  ok" in run.output, run.output
+
+
+def test_hosts_that_nobody_can_mean(world: World) -> None:
+    inventory = by_host(kvm1=[])
+    inventory["kvm_hosts"]["vars"] = {"modelfleet_hosts": "west"}
+    inventory["west"] = {"hosts": {"kvm9": {}}, "vars": {"modelfleet_hosts": "west"}}
+    run = world.run("mount", inventory, {})
+    assert (run.status, run.calls) == (2, [])
+    assert "invalid_input: modelfleet_hosts: " in run.output
+    for pattern in ("east", "kvm1:!kvm1"):
+        run = world.run("query", by_host(kvm1=[]), {}, modelfleet_hosts=pattern)
+        assert (run.status, run.calls) == (2, []) and "no_kvm_hosts" in run.output
+
+
+def test_tags_that_leave_out_all_steps_are_no_success(world: World) -> None:
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}])
+    for playbook, options in (
+        ("mount", ("--tags", "prepare")),
+        ("unmount", ("--skip-tags", "models")),
+        ("query", ("--tags", "models")),
+    ):
+        run = world.run(playbook, inventory, {}, *options)
+        assert run.status == 2 and "kvm1  nothing done" in run.output, run.output
+        assert "nothing_done" in run.output
+        assert (run.stats["nothing_done"], run.stats["ok"]) == (1, 0)
+
+
+def test_a_malformed_entry_is_named_and_keeps_nobody_else(world: World) -> None:
+    listed = [{"vm": "ocr", "modle": "x"}, {"vm": "chat", **VIEW}, {"vm": "search", **VIEW, "transport": "nfs"}]
+    run = world.run("mount", by_host(kvm1=listed), {})
+    assert [call["mounts"] for call in run.of("vm_model_mount")["kvm1"]] == [[listed[1]]]
+    assert "ocr: invalid_input: vm_models[0]: " in run.output and "modle" in run.output
+    assert "search: invalid_input: vm_models[2]: " in run.output
+
+
+def test_a_model_center_that_cannot_move_is_named(world: World) -> None:
+    centers = [{"name": name, "storage_url": "file:///srv/models"} for name in ("zoo", "lab")]
+    inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}])
+    inventory["kvm_hosts"]["hosts"]["kvm1"]["model_centers"] = centers
+    answers = {"kvm1": {"model_center_mount": [failing("center_in_use", "Used by VM ocr."), {}]}}
+    for playbook in ("mount", "repair"):
+        run = world.run(playbook, inventory, answers)
+        assert "kvm1  failed: center_in_use" in run.output
+        assert "model center zoo: center_in_use: Used by VM ocr." in run.output
+        assert run.stats["error_codes"] == {"center_in_use": 1}
 
 
 def test_vms_that_have_to_be_restarted(world: World) -> None:
@@ -344,35 +490,82 @@ def test_repair_mends_what_drifted_and_ends_what_was_begun(world: World) -> None
     assert run.status == 0, run.output
     present, absent = run.of("vm_model_mount")["kvm1"]
     assert [(entry["mount_path"], entry.get("tag")) for entry in present["mounts"]] == [("/models/b", None)]
+    assert [center["name"] for center in present["planned_centers"]] == ["zoo"]
     assert (absent["state"], absent["mounts"]) == ("absent", [{"vm": UUIDS["ocr"], "mount_path": "/models/llama-nano"}])
 
 
-def test_a_center_in_use_anywhere_is_evacuated_nowhere_unless_told(world: World) -> None:
+CENTER = {"model_center_info": {"model_centers": [{"center": {"name": "zoo"}, "users": [], "error": None}]}}
+LOOKED = {"vm_model_mount_info": {"mounts": [shown()]}, **CENTER}
+BUSY = {"vm_model_mount_info": {"mounts": [{**shown(), "guest_processes": [{"pid": 7, "name": "vllm"}]}]}, **CENTER}
+UNREAD = {"vm_model_mount_info": {"mounts": [], "errors": [{"vm": "chat", **failing("record_conflict")}]}, **CENTER}
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        (BUSY, "mount_busy"),
+        ({**LOOKED, "vm_model_mount": converged(mounted("ocr", "agent_unavailable"))}, "agent_unavailable"),
+        (UNREAD, "record_conflict"),
+        ({"vm_model_mount_info": {"failed": True, "msg": "MODULE FAILURE"}}, "task_failed"),
+        ({"vm_model_mount_info": {"unreachable": True, "msg": "No route to host"}}, "host_unreachable"),
+        ({**LOOKED, "model_center_info": {"failed": True, "msg": "MODULE FAILURE"}}, "task_failed"),
+    ],
+)
+def test_what_is_in_the_way_anywhere_keeps_a_center_everywhere(world: World, second: Any, code: str) -> None:
     inventory = by_host(kvm1=[], kvm2=[])
-    looked = {"vm_model_mount_info": {"mounts": [shown()]}}
-    used = {"vm_model_mount_info": {"mounts": [{**shown(), "guest_processes": [{"pid": 7, "name": "vllm"}]}]}}
-    refused = {**looked, "vm_model_mount": converged(mounted("ocr", "mount_busy"))}
-    for second in (used, refused):
-        run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": second}, evacuate_model_center="zoo")
+    for no in ("false", ""):
+        told = {"evacuate_model_center": "zoo", "evacuate_force": no}
+        run = world.run("evacuate_center", inventory, {"kvm1": LOOKED, "kvm2": second}, **told)
         assert run.status == 2
         assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
         assert run.of("model_center_mount") == {}
-        assert "kvm1  not begun" in run.output and "kvm2  failed: mount_busy" in run.output
+        assert "kvm1  not begun" in run.output and f"kvm2  failed: {code}" in run.output, run.output
         assert run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
-    told = {"evacuate_model_center": "zoo", "evacuate_force": True}
-    run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": looked}, **told)
-    assert [call["force"] for call in run.of("vm_model_mount")["kvm2"]] == [True, True]
+    run = world.run(
+        "evacuate_center", inventory, {"kvm1": LOOKED, "kvm2": second}, evacuate_model_center="zoo", evacuate_force="yes"
+    )
+    assert [call["force"] for call in run.of("vm_model_mount")["kvm1"]] == [True, True]
     assert not run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
+    assert [call["state"] for call in run.of("model_center_mount")["kvm1"]] == ["unmounted"]
+
+
+def test_a_center_is_evacuated(world: World) -> None:
+    inventory = by_host(kvm1=[], kvm2=[])
+    nowhere = {"model_center_info": failing("center_unknown")}
+    # What another play, the inventory or a survey filters by is nothing to an evacuation.
+    told = {"evacuate_model_center": "zoo", "query_vms": "other", "query_owners": "search", "evacuate_revoke": ""}
+    for check in (False, True):
+        answers = {"kvm1": LOOKED, "kvm2": nowhere}
+        run = world.run("evacuate_center", inventory, answers, *(["--check"] if check else []), **told)
+        assert run.status == 0, run.output
+        assert [call["module"] for call in run.calls if call["host"] == "kvm1"] == [
+            "vm_model_mount_info",
+            "model_center_info",
+            "vm_model_mount",
+            "vm_model_mount",
+            "model_center_mount",
+        ]
+        (look,) = run.of("vm_model_mount_info")["kvm1"]
+        assert look == {"model_centers": ["zoo"], "guest_processes": True}
+        # In check mode VMs still have its models.
+        assert [call["force"] for call in run.of("model_center_mount")["kvm1"]] == [check]
     # On a host where a VM keeps a model the center stays.
-    run = world.run("evacuate_center", inventory, {"kvm1": looked, "kvm2": looked}, evacuate_model_center="zoo")
-    assert run.status == 0, run.output
-    assert [call["module"] for call in run.calls if call["host"] == "kvm1"] == [
-        "vm_model_mount_info",
-        "vm_model_mount",
-        "vm_model_mount",
-        "model_center_mount",
-    ]
-    assert world.run("evacuate_center", inventory, {}).status == 2
+    busy = [converged(mounted("ocr")), converged(mounted("ocr", "mount_busy"))]
+    run = world.run("evacuate_center", inventory, {"kvm1": {**LOOKED, "vm_model_mount": busy}, "kvm2": nowhere}, **told)
+    assert sorted(run.of("model_center_mount")) == ["kvm2"]
+
+
+def test_the_name_of_a_center_is_no_pattern(world: World) -> None:
+    inventory = by_host(kvm1=[])
+    for name in ("", "z*", "  "):
+        run = world.run("evacuate_center", inventory, {"kvm1": LOOKED}, evacuate_model_center=name)
+        assert (run.status, run.calls) == (2, []) and "invalid_input" in run.output
+    assert world.run("evacuate_center", inventory, {"kvm1": LOOKED}).status == 2
+    # What has the name for its UUID is of another model center.
+    uuid = UUIDS["ocr"]
+    run = world.run("evacuate_center", inventory, {"kvm1": LOOKED}, evacuate_model_center=uuid)
+    assert run.status == 2 and "center_unknown" in run.output
+    assert [call["mounts"] for call in run.of("vm_model_mount")["kvm1"]] == [[]]
 
 
 def test_report_names_every_host(world: World, tmp_path: Path) -> None:

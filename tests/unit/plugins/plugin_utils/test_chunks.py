@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.plugin_utils import _chunks
 
 UUID = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -18,7 +19,7 @@ def entries(*names):
 
 
 def cut(mounts, size=2, purge="none", vms=(), allow_empty=False):
-    return _chunks.cut({"mounts": mounts, "purge": purge, "vms": list(vms)}, size, allow_empty)
+    return _chunks.cut([{"mounts": mounts, "state": "present", "purge": purge, "vms": list(vms)}], size, allow_empty)
 
 
 def names(calls):
@@ -61,6 +62,24 @@ def test_nothing_listed(purge, vms, calls):
         assert [call["allow_empty"] for call in cut([], 1, purge, vms, allowed)] == [allowed] * calls
 
 
+def test_parts_of_the_work_stay_apart():
+    part = {"mounts": entries("a", "b"), "state": "present", "purge": "vm", "vms": []}
+    nothing = {"mounts": [], "state": "present", "purge": "none", "vms": []}
+    calls = _chunks.cut([part, nothing, {**part, "mounts": entries("c"), "state": "absent", "purge": "none"}], 2, False)
+    assert [(call["state"], call["purge"], names([call])[0]) for call in calls] == [
+        ("present", "vm", ["a", "b"]),
+        ("absent", "none", ["c"]),
+    ]
+
+
+@pytest.mark.parametrize("entry", [{"model": ""}, {"model": None}, {"model": " ", "mount_path": "\n"}])
+def test_an_empty_model_does_not_mean_all_models(entry):
+    with pytest.raises(ModelfleetError) as caught:
+        cut([{"vm": "a", "model": "m"}, {"vm": "a", **entry}])
+    assert (caught.value.code, "vm_models[1].model" in caught.value.msg) == ("invalid_input", True)
+    assert len(cut([{"vm": "a"}, {"vm": "b", "model": "", "mount_path": "/m"}])) == 1
+
+
 def test_malformed_entries_are_left_to_the_module():
     assert cut(["x", {"model": "m"}], 0)[0]["mounts"] == ["x", {"model": "m"}]
 
@@ -70,5 +89,6 @@ def test_planned_centers_are_those_that_will_be_mounted():
         {"name": "zoo", "storage_url": "file:///a", "read_only": True},
         {"name": "old", "state": "absent"},
         {"name": "lab", "state": "mounted", "uuid": UUID},
+        "malformed",
     ]
     assert _chunks.planned(centers) == [{"name": "zoo", "storage_url": "file:///a"}, {"name": "lab", "uuid": UUID}]

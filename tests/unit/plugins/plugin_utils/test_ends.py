@@ -46,7 +46,9 @@ SILENT = {"error_code": "libvirt_unavailable", "msg": "libvirt: no", "failed": F
 @pytest.mark.parametrize(
     ("variables", "state", "codes"),
     [
-        ({}, "ok", []),
+        # Whatever the tags of the run left out was not done, and is not right for that.
+        ({}, "nothing done", []),
+        ({"modelfleet_seen": {"vms": []}}, "nothing done", []),
         ({"kvm_host_result": {"changed": False}}, "ok", []),
         ({"kvm_host_result": {"changed": True}}, "changed", []),
         ({"modelfleet_go": False}, "not begun", []),
@@ -60,10 +62,17 @@ SILENT = {"error_code": "libvirt_unavailable", "msg": "libvirt: no", "failed": F
         ),
         ({"modelfleet_seen": {"unreachable": True, "msg": "No route"}}, "failed", ["host_unreachable"]),
         (
-            {"modelfleet_seen": {**SILENT, "vms": None}, "kvm_host_result": {**SILENT, "failed": True}},
+            {"modelfleet_seen": {**SILENT, "failed": True}, "kvm_host_result": {**SILENT, "failed": True}},
             "failed",
             ["libvirt_unavailable"],
         ),
+        (
+            {"modelfleet_info": {"mounts": []}, "modelfleet_centers": {**SILENT, "failed": True}},
+            "failed",
+            ["libvirt_unavailable"],
+        ),
+        # A module that crashes has no code.
+        ({"modelfleet_seen": {"failed": True, "msg": "MODULE FAILURE", "rc": 1}}, "failed", ["task_failed"]),
         (
             {"model_center_result": {"results": [{"changed": True}, {"failed": True, "msg": "boom"}]}},
             "failed",
@@ -88,6 +97,26 @@ def test_a_failure_is_told_once_and_in_one_line():
     noted = [vars(failure) for failure in _outcomes.failures(FAILING)]
     outcome = _outcomes.of_host("k1", {"vm_models_result": {"results": [FAILING]}, "modelfleet_failures": noted})
     assert [str(failure) for failure in outcome.failures] == ["ocr /m: mount_busy: VM ocr: /m is in use."]
+
+
+def test_each_model_center_that_fails_is_named():
+    wrong = {"failed": True, "error_code": "center_in_use", "msg": "In use."}
+    result = {"results": [{"item": "zoo", **wrong}, {"item": "lab", **wrong}], "failed": True}
+    assert [str(failure) for failure in _outcomes.of_host("k", {"model_center_result": result}).failures] == [
+        "model center zoo: center_in_use: In use.",
+        "model center lab: center_in_use: In use.",
+    ]
+
+
+def test_what_is_wrong_with_the_lists_of_a_host_is_its_failure():
+    problem = {"vm": "ocr", "place": "", "error_code": "invalid_input", "msg": "vm_models[3]: no"}
+    variables = {"vm_models_result": {"changed": True}}
+    outcome = _outcomes.of_host("k", variables, {"problems": {"k": [problem]}})
+    assert (outcome.state, outcome.codes, str(outcome.failures[0])) == (
+        "failed",
+        ["invalid_input"],
+        "ocr: invalid_input: vm_models[3]: no",
+    )
 
 
 def test_nothing_of_an_item_or_of_details_is_shown():
@@ -124,6 +153,7 @@ def test_summary():
     assert found["stats"] == {
         "failed": 2,
         "not_begun": 0,
+        "nothing_done": 0,
         "waiting_for_restart": 1,
         "changed": 1,
         "ok": 0,
@@ -151,6 +181,12 @@ def test_hosts_that_were_not_begun_fail():
     assert (found["stats"]["not_begun"], found["stats"]["failed_hosts"]) == (1, ["k"])
 
 
+def test_hosts_for_which_nothing_was_done_fail():
+    found = _summary.summary(["k"], {"k": {"modelfleet_go": True}}, None)
+    assert found["lines"] == ["k  nothing done"]
+    assert found["failures"]["k"].startswith("nothing_done: no step for k has the tags of this run.")
+
+
 @pytest.mark.parametrize(
     ("failed", "begun", "percentage", "may"),
     [(0, 0, 0, True), (0, 2, 0, True), (1, 2, 0, False), (1, 2, 50, True), (2, 3, 50, False), (3, 3, 100, True)],
@@ -161,14 +197,6 @@ def test_whether_another_batch_may_begin(failed, begun, percentage, may):
         variables[f"k{number}"]["kvm_host_result"] = {**SILENT, "failed": True}
     variables["later"] = {}
     assert _summary.may_begin(list(variables), variables, percentage) is may
-
-
-def test_what_is_in_the_way_blocks_and_a_host_that_is_down_does_not():
-    way = {"a": {"modelfleet_way": converged(mount())}, "b": {}, "c": {"modelfleet_way": {"unreachable": True}}}
-    assert not _summary.blocked("abc", way)
-    assert _summary.blocked("abc", {**way, "b": {"modelfleet_way": FAILING}})
-    # Looking at what would go changes nothing.
-    assert _outcomes.of_host("a", way["a"]).mounts == 0
 
 
 def test_preflight():
@@ -249,19 +277,7 @@ IN_VIEW = {name: value for name, value in ENTRY.items() if name != "tag"} | {"tr
 def test_repairs(drift, record, present, absent):
     info = {"mounts": [{"drift": drift, "record": {**RECORD, **record}}]}
     assert _repairs.repairs(info) == {"present": present, "absent": absent}
-    assert _repairs.removals(info) == [{"vm": "v", "mount_path": "/m"}]
-
-
-def test_models_that_guests_use():
-    processes = [{"pid": 7, "name": "vllm"}, {"pid": 8, "name": "sh"}]
-    mounts = [{"vm": "ocr", "record": RECORD, "guest_processes": found} for found in (None, [], processes)]
-    (user,) = _repairs.users({"mounts": mounts})
-    assert (user["vm"], user["place"], user["error_code"]) == ("ocr", "/m", "mount_busy")
-    assert user["msg"].startswith("VM ocr: /m is used by process 7 (vllm), 8 (sh). ")
-    assert _summary.blocked("ab", {"a": {"modelfleet_users": [user]}, "b": {}})
-    assert _outcomes.of_host("a", {"modelfleet_users": [user]}).codes == ["mount_busy"]
 
 
 def test_a_host_that_could_not_be_looked_at_has_nothing_to_repair():
     assert _repairs.repairs({"failed": True}) == {"present": [], "absent": []}
-    assert _repairs.removals({"failed": True}) == []

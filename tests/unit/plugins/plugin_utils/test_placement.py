@@ -48,36 +48,63 @@ def seen(**hosts):
 
 
 def wish(name="ocr", mounts=(MOUNT,), kvm_hosts=(), named=True, **more):
-    found = {"vm": name, "kvm_hosts": list(kvm_hosts), "mounts": list(mounts), "error": None, **more}
+    found = {"vm": name, "kvm_hosts": list(kvm_hosts), "mounts": list(mounts), "asked": True, "error": None, **more}
     return {"vms": {f"inventory-{name}": found}, "named": named}
 
 
 NOBODY = {"vms": {}, "named": False}
 
 
-def decide(wishes, results, hosts=None, present=True, sync=False):
-    return _placement.decide(wishes, results, hosts or {host: {} for host in results}, present, sync)
+def decide(wishes, results, hosts=None, state="present", sync=False):
+    return _placement.decide(wishes, results, hosts or {host: {} for host in results}, state, sync)
 
 
 def mounts(decided):
-    return {host: work["mounts"] for host, work in decided["hosts"].items() if work["mounts"]}
+    found = {
+        host: [entry for part in work["parts"] for entry in part["mounts"]] for host, work in decided["hosts"].items()
+    }
+    return {host: entries for host, entries in found.items() if entries}
+
+
+def purged(decided, host="k1"):
+    """From which VMs of a host what is not listed goes; C(host) for all."""
+    found = set()
+    for part in decided["hosts"][host]["parts"]:
+        if part["purge"] == "vm":
+            found |= {*part["vms"], *(entry["vm"] for entry in part["mounts"])}
+        elif part["purge"] == "host":
+            found.add("host")
+    return found
 
 
 def codes(decided):
     return [(failure["vm"], failure["error_code"]) for failure in decided["failures"]]
 
 
+def told(decided, host="k1"):
+    return [(problem["vm"], problem["error_code"]) for problem in decided["problems"].get(host, [])]
+
+
 # Which VMs there are.
 
 
 def gather(limited, **variables):
+    reached = {"modelfleet_reached": [host for host in limited if host in ("k1", "k2")]}
+    for host in reached["modelfleet_reached"]:
+        variables.setdefault(host, {}).update(reached)
     return _vms.gather(variables, limited, ["k1", "k2"])
 
 
 def test_hosts_with_mounts_are_vms_and_kvm_hosts_are_not():
     found = gather(["k1", "v1", "v2", "web"], k1={"model_mounts": []}, v1={"model_mounts": [MOUNT]}, web={}, v2={})
     assert list(found["vms"]) == ["v1"]
-    assert found["vms"]["v1"] == {"vm": "v1", "kvm_hosts": [], "mounts": [MOUNT], "error": None}
+    assert found["vms"]["v1"] == {
+        "vm": "v1",
+        "kvm_hosts": [],
+        "mounts": [MOUNT],
+        "asked": True,
+        "error": None,
+    }
 
 
 def test_a_vm_says_its_name_and_where_it_belongs():
@@ -89,16 +116,18 @@ def test_a_vm_says_its_name_and_where_it_belongs():
 
 
 @pytest.mark.parametrize(
-    ("limited", "found", "named"),
+    ("limited", "asked", "named"),
     [
         (["k1", "k2", "v1", "v2"], ["v1", "v2"], True),
         (["k1", "k2", "v2"], ["v2"], True),
         (["k1"], ["v1", "v2"], False),
     ],
 )
-def test_limits(limited, found, named):
+def test_limits(limited, asked, named):
     got = gather(limited, v1={"model_mounts": [MOUNT]}, v2={"model_mounts": [MOUNT]})
-    assert (list(got["vms"]), got["named"]) == (found, named)
+    assert ([name for name, found in got["vms"].items() if found["asked"]], got["named"]) == (asked, named)
+    # Those that it is not about are known, so that nothing is taken from them.
+    assert list(got["vms"]) == ["v1", "v2"]
 
 
 @pytest.mark.parametrize("limited", [["v1"], []])
@@ -106,6 +135,13 @@ def test_a_run_without_kvm_hosts_is_refused(limited):
     with pytest.raises(ModelfleetError) as caught:
         gather(limited, v1={"model_mounts": [MOUNT]})
     assert caught.value.code == "no_kvm_hosts"
+
+
+@pytest.mark.parametrize("reached", [{}, {"modelfleet_reached": ["k1"]}, {"modelfleet_reached": ["other"]}])
+def test_plays_that_are_for_other_hosts_are_noticed(reached):
+    with pytest.raises(ModelfleetError) as caught:
+        _vms.gather({"k1": reached, "k2": reached}, ["k1", "k2"], ["k1", "k2"])
+    assert caught.value.code == "invalid_input" and "modelfleet_hosts" in caught.value.msg
 
 
 @pytest.mark.parametrize("variables", [{"model_vm": "a/b"}, {"model_vm": ValueError("'x' is undefined")}])
@@ -116,28 +152,34 @@ def test_variables_that_cannot_be_used_are_the_problem_of_one_vm(variables):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "where"),
     [
-        {"model": "llama-nano"},
-        "llama-nano",
-        {**MOUNT, "vm": "other"},
-        {**MOUNT, "transport": "nfs"},
-        {**MOUNT, "modle": "x"},
-        {**MOUNT, "mount_path": "/etc"},
+        ({"model": "llama-nano"}, "[1].model_center"),
+        ("llama-nano", "[1]"),
+        ({**MOUNT, "vm": "other"}, "[1].vm"),
+        ({**MOUNT, "vm": None}, "[1].vm"),
+        ({**MOUNT, "transport": "nfs"}, "[1]"),
+        ({**MOUNT, "modle": "x"}, "[1]"),
+        ({**MOUNT, "mount_path": "/etc"}, "[1].mount_path"),
     ],
 )
-def test_mounts_that_the_module_would_refuse_are_refused_for_one_vm(wrong):
-    with pytest.raises(ModelfleetError) as caught:
-        _vms.check(A, [wrong], present=True)
-    assert caught.value.code == "invalid_input"
+def test_mounts_that_the_module_would_refuse_are_refused_for_one_vm(wrong, where):
+    (failure,) = decide(wish(mounts=[OTHER, wrong]), seen(k1=[vm(A)]))["failures"]
+    assert (failure["vm"], failure["error_code"]) == ("inventory-ocr", "invalid_input")
+    assert f"model_mounts{where}: " in failure["msg"]
 
 
 def test_mounts_that_collide_are_refused_for_one_vm():
-    with pytest.raises(ModelfleetError) as caught:
-        _vms.check(A, [MOUNT, MOUNT], present=True)
-    assert caught.value.code == "duplicate_mount"
-    with pytest.raises(ModelfleetError):
-        _vms.check(A, [{**MOUNT, "mount_path": " ", "model": ""}], present=False)
+    assert codes(decide(wish(mounts=[MOUNT, MOUNT]), seen(k1=[vm(A)]))) == [("inventory-ocr", "duplicate_mount")]
+
+
+@pytest.mark.parametrize("entry", [{}, {"model": None}, {"model": " ", "mount_path": ""}, {"model_center": "zoo"}])
+def test_an_empty_model_does_not_mean_all_models(entry):
+    decided = decide(wish(mounts=[entry]), seen(k1=[vm(A)]), state="absent")
+    assert (codes(decided), mounts(decided)) == ([("inventory-ocr", "invalid_input")], {})
+    decided = decide(NOBODY, seen(k1=[vm(A)]), {"k1": {"vm_models": [{"vm": "ocr", **entry}]}}, state="absent")
+    assert (told(decided), mounts(decided)) == ([("ocr", "invalid_input")], {})
+    assert mounts(decide(wish(mounts=[{"mount_path": "/m"}]), seen(k1=[vm(A)]), state="absent")) != {}
 
 
 # Where they are.
@@ -224,9 +266,56 @@ def test_two_hosts_of_the_inventory_cannot_be_one_vm():
 
 
 def test_hosts_alone_are_passed_on_as_they_are():
-    listed = [{"vm": " ocr\n", **MOUNT}, {"vm": A, **OTHER}, "malformed"]
+    listed = [{"vm": " ocr\n", **MOUNT}, {"vm": A, **OTHER}]
     decided = decide(NOBODY, seen(k1=[vm(A)]), {"k1": {"vm_models": listed, "vm_models_purge": "host"}})
-    assert decided["hosts"]["k1"] == {"mounts": listed, "purge": "host", "vms": [], "named": [" ocr\n", A]}
+    assert decided["hosts"]["k1"]["parts"][0] == {"mounts": listed, "state": "present", "purge": "host", "vms": []}
+    assert decided["hosts"]["k1"]["named"] == [" ocr\n", A]
+    # Whom the host has does not matter for that.
+    assert mounts(decide(NOBODY, seen(k1=None), {"k1": {"vm_models": listed}})) == {"k1": listed}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [({"modle": "x"}, "vm_models[1]"), ({"model": "llama-nano"}, "vm_models[1].model_center"), ({}, "vm_models[1].model")],
+)
+def test_a_malformed_entry_is_the_problem_of_its_vm(wrong, where):
+    listed = [{"vm": "ocr", **MOUNT}, {"vm": A.upper(), **wrong}, {"vm": "chat", **MOUNT}]
+    variables = {"k1": {"vm_models": listed, "vm_models_purge": "host"}}
+    decided = decide(NOBODY, seen(k1=[vm(A), vm(B, "chat")]), variables)
+    assert (told(decided), mounts(decided)) == ([("ocr", "invalid_input")], {"k1": listed[2:]})
+    assert f"{where}: " in decided["problems"]["k1"][0]["msg"]
+    # What such a VM should have nobody knows, so nothing is taken from it.
+    assert purged(decided) == {"chat"}
+
+
+def test_an_entry_that_says_no_vm_may_be_any_vms():
+    listed = [{"vm": "ocr", **MOUNT}, "malformed", MOUNT]
+    decided = decide(NOBODY, seen(k1=[vm(A)]), {"k1": {"vm_models": listed}}, sync=True)
+    assert (told(decided), mounts(decided)) == ([("", "invalid_input")] * 2, {"k1": listed[:1]})
+    assert purged(decided) == set()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        Templates(vm_models=ValueError("'x' is undefined")),
+        {"vm_models": "ocr"},
+        {"vm_models_purge": "all"},
+        {"vm_models_allow_empty": "perhaps"},
+        {"vm_models_vms": {"ocr": 1}},
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_the_problem_of_its_host(variables):
+    hosts = {"k1": variables, "k2": {"vm_models": [{"vm": "chat", **MOUNT}]}}
+    decided = decide(NOBODY, seen(k1=[vm(A)], k2=[vm(B, "chat")]), hosts)
+    assert (told(decided), mounts(decided)) == ([("", "invalid_input")], {"k2": [{"vm": "chat", **MOUNT}]})
+
+
+@pytest.mark.parametrize("empty", ["", " ", None])
+def test_what_is_empty_is_not_given(empty):
+    variables = dict.fromkeys(["vm_models", "vm_models_purge", "vm_models_vms", "vm_models_allow_empty"], empty)
+    decided = decide(NOBODY, seen(k1=[vm(A)]), {"k1": variables}, sync=True)
+    assert (told(decided), mounts(decided), purged(decided)) == ([], {}, set())
 
 
 def test_what_a_vm_says_itself_is_what_counts():
@@ -236,32 +325,73 @@ def test_what_a_vm_says_itself_is_what_counts():
     }
     decided = decide(wish(), seen(k1=[vm(A, active=False)], k2=[vm(A), vm(B, "chat")]), hosts)
     assert mounts(decided) == {"k2": [{"vm": B, **OTHER}, {"vm": A, **MOUNT}]}
+    assert len(decided["hosts"]["k2"]["parts"]) == 1
     assert [note.partition(":")[0] for note in decided["notes"]] == ["k1", "k2"]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "variables", "how", "purge"),
+    ("wishes", "variables", "how", "goes"),
     [
-        (NOBODY, {}, {}, "none"),
-        (NOBODY, {"vm_models_purge": "vm"}, {}, "vm"),
-        (NOBODY, {"vm_models_purge": "host"}, {"present": False}, "none"),
-        (NOBODY, {"vm_models": []}, {"sync": True}, "host"),
+        (NOBODY, {}, {}, set()),
+        (NOBODY, {"vm_models_purge": "vm"}, {}, {"chat"}),
+        (NOBODY, {"vm_models_purge": "host"}, {}, {"host"}),
+        (NOBODY, {"vm_models_purge": "host"}, {"state": "absent"}, set()),
+        # Whether the list is about all VMs of the host only the inventory can say: a slice may hide others.
+        (NOBODY, {}, {"sync": True}, {"chat"}),
+        (NOBODY, {"vm_models_purge": "host"}, {"sync": True}, {"host"}),
         # Who says nothing does not say that all shall go.
-        (NOBODY, {}, {"sync": True}, "vm"),
-        (wish(), {"vm_models": []}, {"sync": True}, "vm"),
-        (wish(), {"vm_models_purge": "host"}, {}, "vm"),
-        (wish(), {"vm_models_purge": "host"}, {"present": False}, "none"),
+        (NOBODY, {"vm_models": None, "vm_models_purge": "host"}, {"sync": True}, set()),
+        (wish(), {}, {"sync": True}, {"chat-uuid", A}),
+        (wish(), {"vm_models_purge": "host"}, {}, {"chat-uuid", A}),
+        (wish(), {"vm_models_purge": "host"}, {"state": "absent"}, set()),
     ],
 )
-def test_what_goes_because_nobody_lists_it(wishes, variables, how, purge):
-    assert decide(wishes, seen(k1=[vm(A)]), {"k1": variables}, **how)["hosts"]["k1"]["purge"] == purge
+def test_what_goes_because_nobody_lists_it(wishes, variables, how, goes):
+    hosts = {"k1": {"vm_models": [{"vm": "chat", **MOUNT}], **variables}}
+    assert purged(decide(wishes, seen(k1=[vm(A), vm("chat-uuid", "chat")]), hosts, **how)) == goes
+
+
+@pytest.mark.parametrize(
+    ("lost", "k2", "goes"),
+    [
+        # The limit leaves it out; it is known where it is.
+        ({"asked": False}, [], {B}),
+        # It runs twice, or its list cannot be used.
+        ({}, [vm(A)], {B}),
+        ({"mounts": ["x"]}, [], {B}),
+        ({"error": {"error_code": "invalid_input", "msg": "no", "details": {}}}, [], {B}),
+        # A mistake in its name: whichever VM it means may be in the list.
+        ({"vm": "ocrr"}, [], set()),
+        ({"vm": None, "error": {"error_code": "invalid_input", "msg": "no", "details": {}}}, [], set()),
+        # But not in that of a host which it cannot be on.
+        ({"vm": "ocrr", "kvm_hosts": ["k2"]}, [], {B}),
+    ],
+)
+def test_a_vm_that_nobody_works_on_keeps_what_it_has(lost, k2, goes):
+    wishes = wish()
+    wishes["vms"]["ocr"] = {**wishes["vms"].pop("inventory-ocr"), **lost}
+    wishes["vms"]["search"] = {**wish("search")["vms"]["inventory-search"]}
+    listed = [{"vm": A, **OTHER}, {"vm": "chat", **OTHER}]
+    hosts = {"k1": {"vm_models": listed, "vm_models_vms": "ocr"}, "k2": {}}
+    domains = [vm(A), vm(B, "chat"), vm("cccccccc-0000-4000-8000-000000000003", "search")]
+    decided = decide(wishes, seen(k1=domains, k2=k2), hosts, sync=True)
+    own = "cccccccc-0000-4000-8000-000000000003"
+    found = {B if name == "chat" else name for name in purged(decided)}
+    assert found == goes | {own}
+    if lost.get("vm", "ocr") == "ocr":
+        assert A not in [entry["vm"] for entry in mounts(decided)["k1"]]
+
+
+def test_a_host_that_could_not_be_asked_is_left_alone_where_vms_speak():
+    hosts = {"k1": {"vm_models": [{"vm": A, **OTHER}]}, "k2": {}}
+    assert mounts(decide(wish(), seen(k1=None, k2=[vm(A)]), hosts, sync=True)) == {"k2": [{"vm": A, **MOUNT}]}
 
 
 def test_a_vm_that_wants_nothing_is_emptied_only_when_that_is_allowed():
     hosts = seen(k1=[vm(A)])
-    decided = decide(wish(mounts=[]), hosts, sync=True)
-    assert codes(decided) == [("inventory-ocr", "invalid_input")]
-    assert decided["hosts"]["k1"]["vms"] == []
-    decided = decide(wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": True, "vm_models_vms": ["x"]}}, sync=True)
-    assert (decided["failures"], decided["hosts"]["k1"]["vms"]) == ([], ["x", A])
+    for no in (None, False, "false", "no"):
+        decided = decide(wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": no}}, sync=True)
+        assert (codes(decided), purged(decided)) == ([("inventory-ocr", "invalid_input")], set())
+    decided = decide(wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": "yes", "vm_models_vms": ["x"]}}, sync=True)
+    assert (decided["failures"], purged(decided)) == ([], {"x", A})
     assert decide(wish(mounts=[]), hosts)["failures"] == []
