@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import typing as t
 from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _input
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.plugin_utils import (
     _chunks,
@@ -90,6 +92,10 @@ def planned(centers: t.Any) -> list[dict[str, t.Any]]:
     return _chunks.planned(_values.given(centers, []))
 
 
+def local_path(path: t.Any) -> str:
+    return os.path.abspath(os.path.expanduser(_input.trimmed(str(path)) or ""))
+
+
 def collected(variables: Variables, hosts: list[str], name: str) -> dict[str, t.Any]:
     return {host: _values.plain(variables[host].get(name)) for host in hosts}
 
@@ -113,5 +119,5 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """By their names."""
         every: list[t.Callable[..., t.Any]] = [vms, placement, chunks, given, failures, summary, may_begin, preflight]
-        every += [repairs, center, removals, obstacles, blocked, planned, collected]
+        every += [repairs, center, removals, obstacles, blocked, planned, local_path, collected]
         return {f"fleet_{function.__name__}": _safely(function) for function in every}

@@ -26,6 +26,8 @@ STATES = (FAILED, STOPPED, IDLE, RESTART, CHANGED, OK)
 SEEN = "modelfleet_seen"
 WAY = "modelfleet_way"
 CENTERS = "model_center_result"
+# The name of the model center in each of these.
+CENTER = "model_center_name"
 INFO = "modelfleet_info"
 DEFINED = "modelfleet_centers"
 STEPS = (
@@ -139,9 +141,8 @@ def failures(result: Mapping[str, t.Any]) -> list[Failure]:
         if leaf.get("unreachable"):
             inside = [Failure("", "", "host_unreachable", str(leaf.get("msg", "")))]
         elif not inside and leaf.get("failed"):
-            # The role model_center goes over names.
-            item = leaf.get("item")
-            inside = [_told("", f"model center {item}" if isinstance(item, str) else "", leaf)]
+            center = leaf.get(CENTER)
+            inside = [_told("", f"model center {center}" if center else "", leaf)]
         for failure in inside:
             _add(found, failure)
     return found

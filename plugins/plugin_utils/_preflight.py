@@ -56,7 +56,7 @@ def _of_host(
     outcome = _outcomes.of_host(host, variables, placement)
     lines = [_itself(host, variables, outcome)]
     for leaf in _leaves(variables, _outcomes.CENTERS):
-        lines.append(_line(host, f"center {leaf.get('item', '')}", leaf.get("actions"), _outcomes.failures(leaf)))
+        lines.append(_line(host, f"center {leaf.get(_outcomes.CENTER, '')}", leaf.get("actions"), _outcomes.failures(leaf)))
     vms: dict[str, list[str]] = {}
     restart: dict[str, list[str]] = {}
     for leaf in _leaves(variables, "vm_prepare_result"):

@@ -20,6 +20,7 @@ from ansible.plugins.action import ActionBase
 _ANSWERS: dict[str, dict[str, Any]] = {
     "vm_info": {"vms": [], "host_uuid": ""},
     "vm_model_mount_info": {"mounts": [], "strays": [], "errors": []},
+    "model_center_info": {"model_centers": []},
     "vm_model_prepare": {"vms": []},
     "vm_model_mount": {"mounts": [], "summary": {"total": 0, "ok": 0, "changed": 0, "failed": 0, "due": 0}},
 }

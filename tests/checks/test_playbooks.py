@@ -458,6 +458,11 @@ def test_vms_that_have_to_be_restarted(world: World) -> None:
 
 RECORD = {
     "vm_instance_uuid": UUIDS["ocr"],
+    "account_uuid": "",
+    "create_date": "",
+    "last_op_date": "",
+    "model_uuid": "",
+    "model_version": "",
     "model_name": "llama-nano",
     "model_center_name": "zoo",
     "model_path": "llama-nano",
@@ -477,9 +482,12 @@ def shown(drift: bool = False, **record: str) -> dict[str, Any]:
     return {
         "vm": "ocr",
         "vm_state": "running",
-        "status": "x",
-        "layers": {},
+        "status": "Mounted",
+        "layers": dict.fromkeys(("source", "persistent", "live", "guest"), "wrong" if drift else "right"),
+        "leaving": None,
         "drift": drift,
+        "source_path": "",
+        "error": None,
         "record": {**RECORD, **record},
     }
 
@@ -570,13 +578,28 @@ def test_the_name_of_a_center_is_no_pattern(world: World) -> None:
 
 def test_report_names_every_host(world: World, tmp_path: Path) -> None:
     answers = {
-        "kvm1": {"vm_model_mount_info": {"mounts": [shown()]}, "vm_info": {"vms": [domain("ocr")]}},
-        "kvm2": {"vm_info": {"unreachable": True, "msg": "No route to host"}},
+        "kvm1": LOOKED,
+        "kvm2": {"vm_model_mount_info": {"unreachable": True, "msg": "No route to host"}},
+        "kvm3": {**LOOKED, "model_center_info": failing("libvirt_unavailable")},
     }
-    run = world.run("report", by_host(kvm1=[], kvm2=[]), answers, report_path=str(tmp_path / "fleet.json"))
-    assert run.status == 2
-    report = json.loads((tmp_path / "fleet.json").read_text())
-    assert report["models"]["kvm1"]["mounts"][0]["record"]["model_name"] == "llama-nano"
-    assert report["vms"]["kvm1"]["vms"][0]["vm"] == "ocr"
-    assert report["vms"]["kvm2"]["unreachable"]
+    inventory = by_host(kvm1=[], kvm2=[], kvm3=[])
+    # It is written where Ansible was started.
+    for path, there in (("fleet", "fleet"), (str(tmp_path / "whole"), "whole"), ("", "modelfleet-report")):
+        run = world.run("report", inventory, answers, report_path=path, report_title="West")
+        assert run.status == 2
+        report = json.loads((tmp_path / f"{there}.json").read_text())
+        assert (report["title"], [mount["model"] for mount in report["mounts"]]) == ("West", ["llama-nano"] * 2)
+        assert [host["state"] for host in report["hosts"]] == ["answered", "unreachable", "answered"]
+        assert "<title>West</title>" in (tmp_path / f"{there}.html").read_text()
+        assert "llama-nano" in (tmp_path / f"{there}.csv").read_text()
+    assert "kvm1  ok" in run.output
     assert "kvm2  failed: host_unreachable" in run.output
+    assert "kvm3  failed: libvirt_unavailable" in run.output
+
+
+def test_a_report_that_cannot_be_written_is_told_of_beside_the_hosts(world: World) -> None:
+    run = world.run("report", by_host(kvm1=[], kvm2=[]), {}, report_path="/nowhere/fleet")
+    assert run.status == 2
+    assert "kvm1    ok" in run.output and "report  failed: task_failed" in run.output
+    assert "/nowhere" in run.output.rpartition("report  failed")[2]
+    assert run.stats["failed_hosts"] == ["report"]

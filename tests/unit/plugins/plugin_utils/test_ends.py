@@ -101,7 +101,7 @@ def test_a_failure_is_told_once_and_in_one_line():
 
 def test_each_model_center_that_fails_is_named():
     wrong = {"failed": True, "error_code": "center_in_use", "msg": "In use."}
-    result = {"results": [{"item": "zoo", **wrong}, {"item": "lab", **wrong}], "failed": True}
+    result = {"results": [{"model_center_name": "zoo", **wrong}, {"model_center_name": "lab", **wrong}], "failed": True}
     assert [str(failure) for failure in _outcomes.of_host("k", {"model_center_result": result}).failures] == [
         "model center zoo: center_in_use: In use.",
         "model center lab: center_in_use: In use.",
@@ -201,8 +201,8 @@ def test_whether_another_batch_may_begin(failed, begun, percentage, may):
 
 def test_preflight():
     centers = [
-        {"item": "zoo", "actions": ["mount"], "changed": True},
-        {"item": "lab", "failed": True, "error_code": "storage_timeout", "msg": "It hangs."},
+        {"model_center_name": "zoo", "actions": ["mount"], "changed": True},
+        {"model_center_name": "lab", "failed": True, "error_code": "storage_timeout", "msg": "It hangs."},
     ]
     variables = {
         "k1": {
