@@ -65,7 +65,7 @@ def test_every_variable_is_described_with_its_default(role: str) -> None:
         if "{{" not in str(value):
             assert described[name].get("default") == value, name
     used = set(re.findall(rf"\b({role}s?_?\w*)\b", (places.ROOT / "roles" / role / "tasks" / "main.yml").read_text()))
-    known = set(described) | {f"{role}_result", role, MODULES[role]}
+    known = set(described) | {f"{role}_{name}" for name in ("result", "index", "name")} | {role, MODULES[role]}
     assert used - known == set()
 
 
@@ -91,6 +91,10 @@ def test_what_a_role_hands_to_its_module_is_what_the_module_takes(role: str) -> 
 def test_pages_name_all_there_is() -> None:
     page = (places.ROOT / "docs" / "playbooks.md").read_text()
     readme = (places.ROOT / "README.md").read_text()
+    texts = "".join(path.read_text() for path in (places.ROOT / "playbooks").rglob("*.yml"))
+    used = set(re.findall(r"\b((?:query|report|evacuate)_\w+|modelfleet_(?:hosts|serial|max_\w+)) \| default", texts))
+    variables = {name for role in ROLES for name in specification(role)} | used
+    assert [name for name in sorted(variables) if f"`{name}`" not in page] == []
     for name in (*PLAYBOOKS, *ROLES):
         assert f"`{name}`" in page and f"`{name}`" in readme, name
 
