@@ -179,11 +179,12 @@ def test_hosts_that_say_it_themselves(
     run = ansible.playbook("mount", {"vm_models": mixed, "vm_models_batch_size": 1}, ok=False)
     assert "VMs 2 to 2 of 2" in run.output and "alpha  failed: vm_not_found (0 of 3 models changed)" in run.output
 
-    path = tmp_path / "report.json"
-    ansible.playbook("report", {"report_path": str(path), "query_vms": fleet.vm})
-    report = json.loads(path.read_text())
-    assert {host: len(result["mounts"]) for host, result in report["models"].items()} == {"alpha": 2, "beta": 2}
-    assert all(fleet.vm in [vm["vm"] for vm in result["vms"]] for result in report["vms"].values())
+    ansible.playbook("report", {"report_path": str(tmp_path / "report"), "query_vms": fleet.vm})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert sorted(mount["host"] for mount in report["mounts"]) == ["alpha", "alpha", "beta", "beta"]
+    centers = {(center["host"], center["state"]) for center in report["model_centers"] if center["name"] == "zoo"}
+    assert centers == {("alpha", "healthy"), ("beta", "healthy")}
+    assert fleet.vm in (tmp_path / "report.html").read_text()
 
     less = {"vm_models": both[:1]}
     predicted = ansible.playbook("sync", less, check=True)
@@ -191,8 +192,11 @@ def test_hosts_that_say_it_themselves(
     assert done.changes() == predicted.changes()
     for mounts in fleet.info().values():
         assert [mount["record"]["model_name"] for mount in mounts] == ["llama-nano"]
-    ansible.playbook("sync", {"vm_models": []}, ok=False)
-    ansible.playbook("sync", {"vm_models": [], "vm_models_allow_empty": True})
+    # Only who says that the list is about all VMs of the host, and that it may be empty, has them all emptied.
+    assert unchanged(ansible.playbook("sync", {"vm_models": []}))
+    nothing = {"vm_models": [], "vm_models_purge": "host"}
+    ansible.playbook("sync", {**nothing, "vm_models_allow_empty": "false"}, ok=False)
+    ansible.playbook("sync", {**nothing, "vm_models_allow_empty": "true"})
     assert fleet.leftovers() == {}
 
     # A host that cannot be reached keeps nobody from being looked at.
