@@ -43,4 +43,5 @@ class ActionModule(ActionBase):
             calls = [json.loads(line) for line in (world / "calls").read_text().splitlines()]
             number = sum((call["host"], call["module"]) == (host, module) for call in calls)
             prepared = prepared[min(number, len(prepared)) - 1]
-        return {"changed": False, **_ANSWERS.get(module, {}), **prepared}
+        usual = {} if prepared.get("failed") or prepared.get("unreachable") else _ANSWERS.get(module, {})
+        return {"changed": False, **usual, **prepared}

@@ -297,22 +297,13 @@ def test_the_inventory_as_the_whole_truth(world: World) -> None:
     run = world.run("sync", inventory, answers)
     assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [])]
     assert "chat  failed: invalid_input" in run.output
-    for no in ("false", ""):
-        run = world.run("sync", inventory, answers, vm_models_allow_empty=no)
-        assert [call["vms"] for call in run.of("vm_model_mount")["kvm1"]] == [[]]
+    run = world.run("sync", inventory, answers, vm_models_allow_empty="false")
+    assert [call["vms"] for call in run.of("vm_model_mount")["kvm1"]] == [[]]
     run = world.run("sync", inventory, answers, vm_models_allow_empty="true")
     assert [(call["purge"], call["vms"]) for call in run.of("vm_model_mount")["kvm1"]] == [("vm", [UUIDS["chat"]])]
 
 
-@pytest.mark.parametrize(
-    ("options", "lost"),
-    [
-        (("--limit", "kvm_hosts:chat"), {}),
-        ((), {"model_vm": "ocrr"}),
-        ((), {"model_vm": "{{ nope }}"}),
-        ((), {"kvm_host": "kvm2"}),
-    ],
-)
+@pytest.mark.parametrize(("options", "lost"), [(("--limit", "kvm_hosts:chat"), {}), ((), {"model_vm": "{{ nope }}"})])
 def test_a_vm_that_speaks_for_itself_never_gets_what_a_host_lists_for_it(
     world: World, options: tuple[str, ...], lost: dict[str, Any]
 ) -> None:
@@ -358,17 +349,17 @@ def test_a_playbook_decides_itself_whether_models_come_or_go(world: World) -> No
     inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}])
     inventory["kvm_hosts"]["vars"] = {"vm_models_state": "absent"}
     drifted = {"kvm1": {"vm_model_mount_info": {"mounts": [shown(drift=True)]}}}
-    for playbook, state in (("mount", "present"), ("sync", "present"), ("repair", "present"), ("unmount", "absent")):
+    for playbook, state in (("mount", "present"), ("repair", "present"), ("unmount", "absent")):
         run = world.run(playbook, inventory, drifted)
         assert [call["state"] for call in run.of("vm_model_mount")["kvm1"]] == [state], playbook
 
 
-@pytest.mark.parametrize("entry", [{"model": None}, {"model": ""}, {}])
-def test_an_empty_model_does_not_unmount_all_models(world: World, entry: dict[str, Any]) -> None:
-    inventory = by_host(kvm1=[{"vm": "ocr", **entry}, {"vm": "chat", **VIEW}])
-    run = world.run("unmount", inventory, {})
+def test_an_empty_model_does_not_unmount_all_models(world: World) -> None:
+    wrong = [{"vm": "ocr", "model": None}, {"vm": "search", "model": ""}, {"vm": "other"}]
+    run = world.run("unmount", by_host(kvm1=[*wrong, {"vm": "chat", **VIEW}]), {})
     assert [[mount["vm"] for mount in call["mounts"]] for call in run.of("vm_model_mount")["kvm1"]] == [["chat"]]
-    assert "ocr: invalid_input: vm_models[0].model: " in run.output
+    for index, entry in enumerate(wrong):
+        assert f"{entry['vm']}: invalid_input: vm_models[{index}].model: " in run.output
     assert run.status == 2
 
 
@@ -405,8 +396,8 @@ def test_hosts_that_nobody_can_mean(world: World) -> None:
     run = world.run("mount", inventory, {})
     assert (run.status, run.calls) == (2, [])
     assert "invalid_input: modelfleet_hosts: " in run.output
-    for pattern in ("east", "kvm1:!kvm1"):
-        run = world.run("query", by_host(kvm1=[]), {}, modelfleet_hosts=pattern)
+    for groups in (by_host(kvm1=[]), {}):
+        run = world.run("query", groups, {}, modelfleet_hosts="east")
         assert (run.status, run.calls) == (2, []) and "no_kvm_hosts" in run.output
 
 
@@ -414,7 +405,6 @@ def test_tags_that_leave_out_all_steps_are_no_success(world: World) -> None:
     inventory = by_host(kvm1=[{"vm": "ocr", **VIEW}])
     for playbook, options in (
         ("mount", ("--tags", "prepare")),
-        ("unmount", ("--skip-tags", "models")),
         ("query", ("--tags", "models")),
     ):
         run = world.run(playbook, inventory, {}, *options)
@@ -508,33 +498,35 @@ BUSY = {"vm_model_mount_info": {"mounts": [{**shown(), "guest_processes": [{"pid
 UNREAD = {"vm_model_mount_info": {"mounts": [], "errors": [{"vm": "chat", **failing("record_conflict")}]}, **CENTER}
 
 
-@pytest.mark.parametrize(
-    ("second", "code"),
-    [
-        (BUSY, "mount_busy"),
-        ({**LOOKED, "vm_model_mount": converged(mounted("ocr", "agent_unavailable"))}, "agent_unavailable"),
-        (UNREAD, "record_conflict"),
-        ({"vm_model_mount_info": {"failed": True, "msg": "MODULE FAILURE"}}, "task_failed"),
-        ({"vm_model_mount_info": {"unreachable": True, "msg": "No route to host"}}, "host_unreachable"),
-        ({**LOOKED, "model_center_info": {"failed": True, "msg": "MODULE FAILURE"}}, "task_failed"),
-    ],
-)
-def test_what_is_in_the_way_anywhere_keeps_a_center_everywhere(world: World, second: Any, code: str) -> None:
-    inventory = by_host(kvm1=[], kvm2=[])
-    for no in ("false", ""):
-        told = {"evacuate_model_center": "zoo", "evacuate_force": no}
-        run = world.run("evacuate_center", inventory, {"kvm1": LOOKED, "kvm2": second}, **told)
-        assert run.status == 2
-        assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
-        assert run.of("model_center_mount") == {}
-        assert "kvm1  not begun" in run.output and f"kvm2  failed: {code}" in run.output, run.output
-        assert run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
-    run = world.run(
-        "evacuate_center", inventory, {"kvm1": LOOKED, "kvm2": second}, evacuate_model_center="zoo", evacuate_force="yes"
-    )
+def test_what_is_in_the_way_anywhere_keeps_a_center_everywhere(world: World) -> None:
+    crash = {"failed": True, "msg": "MODULE FAILURE"}
+    answers = {
+        "kvm1": LOOKED,
+        "kvm2": BUSY,
+        "kvm3": {**LOOKED, "vm_model_mount": converged(mounted("ocr", "agent_unavailable"))},
+        "kvm4": UNREAD,
+        "kvm5": {"vm_model_mount_info": crash},
+        "kvm6": {"vm_model_mount_info": {"unreachable": True, "msg": "No route to host"}},
+        "kvm7": {**LOOKED, "model_center_info": crash},
+    }
+    codes = "mount_busy agent_unavailable record_conflict task_failed host_unreachable task_failed".split()
+    inventory = by_host(**{host: [] for host in answers})
+    told = {"evacuate_model_center": "zoo"}
+    run = world.run("evacuate_center", inventory, answers, evacuate_force="false", **told)
+    assert run.status == 2
+    assert all(call["check"] for call in run.calls if call["module"] == "vm_model_mount")
+    assert run.of("model_center_mount") == {}
+    assert run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
+    assert "kvm1  not begun" in run.output
+    for number, code in enumerate(codes, 2):
+        assert f"kvm{number}  failed: {code}" in run.output, run.output
+    # One is enough.
+    run = world.run("evacuate_center", by_host(kvm1=[], kvm4=[]), answers, evacuate_force="", **told)
+    assert "kvm1  not begun" in run.output and run.of("model_center_mount") == {}
+    run = world.run("evacuate_center", inventory, answers, evacuate_force="yes", **told)
     assert [call["force"] for call in run.of("vm_model_mount")["kvm1"]] == [True, True]
     assert not run.of("vm_model_mount_info")["kvm1"][0]["guest_processes"]
-    assert [call["state"] for call in run.of("model_center_mount")["kvm1"]] == ["unmounted"]
+    assert sorted(run.of("model_center_mount")) == ["kvm1", "kvm2", "kvm4", "kvm7"]
 
 
 def test_a_center_is_evacuated(world: World) -> None:
@@ -565,10 +557,9 @@ def test_a_center_is_evacuated(world: World) -> None:
 
 def test_the_name_of_a_center_is_no_pattern(world: World) -> None:
     inventory = by_host(kvm1=[])
-    for name in ("", "z*", "  "):
+    for name in ("", "z*"):
         run = world.run("evacuate_center", inventory, {"kvm1": LOOKED}, evacuate_model_center=name)
         assert (run.status, run.calls) == (2, []) and "invalid_input" in run.output
-    assert world.run("evacuate_center", inventory, {"kvm1": LOOKED}).status == 2
     # What has the name for its UUID is of another model center.
     uuid = UUIDS["ocr"]
     run = world.run("evacuate_center", inventory, {"kvm1": LOOKED}, evacuate_model_center=uuid)
@@ -584,7 +575,8 @@ def test_report_names_every_host(world: World, tmp_path: Path) -> None:
     }
     inventory = by_host(kvm1=[], kvm2=[], kvm3=[])
     # It is written where Ansible was started.
-    for path, there in (("fleet", "fleet"), (str(tmp_path / "whole"), "whole"), ("", "modelfleet-report")):
+    for path, there in ((str(tmp_path / "whole"), "whole"), ("reports/fleet", "reports/fleet")):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
         run = world.run("report", inventory, answers, report_path=path, report_title="West")
         assert run.status == 2
         report = json.loads((tmp_path / f"{there}.json").read_text())
