@@ -9,6 +9,7 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import time
@@ -89,6 +90,9 @@ def verify(center: _centers.Center, unit: str, deadline: float) -> None:
             C(storage_wrong).
     """
     seen = _center_state.look(center, unit, deadline)
+    if seen.healthy and _storage.definition(center).command and not _center_state.processes(unit):
+        # Its last word was a good one.
+        seen = dataclasses.replace(seen, state=_center_state.DEAD, why="its client has ended")
     if not seen.healthy:
         raise _center_state.failure(
             seen,

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import time
 import typing as t
 
 from . import _center_seen, _mountinfo, _probe, _storage, _systemd
@@ -39,6 +40,8 @@ WRONG_CONTENT = "wrong content"
 REPAIRABLE = frozenset((WRONG_SOURCE, WRONG_OPTIONS, STACKED, DEAD))
 # What only the storage itself can heal.
 UNHEALTHY = frozenset((UNREACHABLE, HUNG, ERROR, WRONG_CONTENT))
+
+_COMES_AND_GOES = "it is mounted and goes away, again and again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,18 @@ def look(center: Center, unit: str, deadline: float, verify: bool = True) -> See
         deadline: seconds for its storage to answer.
         verify: whether what shall be there is looked for.
     """
+    end = time.monotonic() + deadline
+    while True:
+        seen = _look(center, unit, end - time.monotonic(), verify)
+        left = _mountinfo.at(center.mount_point)
+        if seen.answers is None or left[-1:] == [seen.mount]:
+            return seen
+        # It went while it was asked, so that what answered may have been what lies below it.
+        if left and time.monotonic() > end:
+            return dataclasses.replace(seen, state=DEAD, mount=left[-1], depth=len(left), why=_COMES_AND_GOES)
+
+
+def _look(center: Center, unit: str, deadline: float, verify: bool) -> Seen:
     definition = _storage.definition(center)
     mounts = _mountinfo.read()
     stack = _mountinfo.stack(mounts, center.mount_point)

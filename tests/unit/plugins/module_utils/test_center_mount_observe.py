@@ -12,6 +12,7 @@ import errno
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
+    _center_effects,
     _center_files,
     _center_observe,
     _center_seen,
@@ -130,6 +131,54 @@ def test_one_error_may_mean_two_things(answer, lives, state, host):
     host.programs = {"mount.glusterfs"}
     center = dataclasses.replace(CENTER, storage_url="glusterfs://g1/depot")
     assert observe(center).seen.state == state
+
+
+SFTP = dataclasses.replace(CENTER, storage_url="sftp://svc@filer/depot")
+SSHFS = MOUNT._replace(fstype="fuse.sshfs", source="svc@filer:/depot")
+
+
+def asked_while(host, monkeypatch, *tables):
+    """What a probe answers that finds no verify_path, while the mount table becomes one after the other."""
+    left, calls = list(tables), []
+
+    def ask(*arguments, **_options):
+        calls.append(arguments)
+        host.mounts = left.pop(0) if len(left) > 1 else left[0]
+        return _probe.Answers((_probe.Check("stat", 0, 0.1), _probe.Check("verify", errno.ENOENT, 0.1)))
+
+    monkeypatch.setattr(_probe, "ask", ask)
+    host.mounts = [b.ROOT, SSHFS]
+    seen = _center_state.look(SFTP, "modelfleet-center-depot.service", 5)
+    return seen.state, len(calls)
+
+
+def test_what_lies_below_a_mount_that_goes_is_not_taken_for_it(host, monkeypatch):
+    assert asked_while(host, monkeypatch, [b.ROOT]) == ("not mounted", 1)
+
+
+def test_a_mount_that_came_in_the_place_of_one_that_went_is_asked_itself(host, monkeypatch):
+    again = [b.ROOT, SSHFS._replace(mount_id=51)]
+    assert asked_while(host, monkeypatch, again, again) == ("wrong content", 2)
+    host.lives = True
+    assert asked_while(host, monkeypatch, [b.ROOT, SSHFS]) == ("wrong content", 1)
+
+
+def test_a_mount_that_comes_and_goes_is_not_looked_at_for_ever(host, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(_center_state.time, "monotonic", lambda: next(clock))
+    tables = [[b.ROOT, SSHFS._replace(mount_id=number)] for number in range(60, 80)]
+    state, calls = asked_while(host, monkeypatch, *tables)
+    assert state == "dead" and calls < 10
+
+
+def test_a_client_that_ended_after_it_answered_has_not_mounted_anything(host, monkeypatch):
+    monkeypatch.setattr(_systemd, "journal", lambda _unit: [])
+    host.mounts, host.lives = [b.ROOT, SSHFS], True
+    _center_effects.verify(SFTP, "modelfleet-center-depot.service", 5)
+    host.lives = False
+    with pytest.raises(ModelfleetError) as caught:
+        _center_effects.verify(SFTP, "modelfleet-center-depot.service", 5)
+    assert (caught.value.code, caught.value.details["state"]) == ("center_mount_failed", "dead")
 
 
 @pytest.mark.parametrize(("operation", "state"), [("stat", "dead"), ("statvfs", "dead"), ("read", "error")])
