@@ -40,7 +40,9 @@ def placement(variables: Variables, hosts: list[str], wishes: Variables, state: 
     return _placement.decide(wishes, results, {host: variables[host] for host in hosts}, state, sync)
 
 
-def chunks(parts: list[dict[str, t.Any]], batch_size: t.Any = None, allow_empty: t.Any = None) -> list[dict[str, t.Any]]:
+def chunks(
+    parts: list[dict[str, t.Any]], batch_size: t.Any = None, allow_empty: t.Any = None
+) -> list[dict[str, t.Any]]:
     size = _values.whole("vm_models_batch_size", batch_size, _chunks.BATCH)
     return _chunks.cut(_values.plain(parts), size, _values.truth("vm_models_allow_empty", allow_empty))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Entries of C(vm_models) and C(model_mounts), refused before the module would refuse a whole list for one of them. Pure.
+"""Entries of C(vm_models) and C(model_mounts), refused before a module refuses all for one of them. Pure.
 
 This plugin util is private to the collection, and for the controller only.
 """

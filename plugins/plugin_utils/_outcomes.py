@@ -102,9 +102,7 @@ class Outcome:
         return list(dict.fromkeys(failure.error_code for failure in self.failures))
 
 
-def of_host(
-    host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]] = None
-) -> Outcome:
+def of_host(host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]] = None) -> Outcome:
     """What became of a host, from its variables and what `_placement.decide` found."""
     outcome = Outcome(host, begun=bool(variables.get(GO, True)))
     outcome.idle = not any(name in variables for name in STEPS)

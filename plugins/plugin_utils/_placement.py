@@ -78,12 +78,12 @@ def decide(
             mine, emptied = [vm for vm in mine if vm.mounts], []
         further = [name for name in asked.vms if not spoken.claims(host, name)] if purge == _VM else []
         theirs = _part(state, purge, listed.entries, further)
-        own = _part(
-            state, own_purge, [entry for vm in mine for entry in vm.mounts], [vm.domain.uuid for vm in emptied]
-        )
+        own = _part(state, own_purge, [entry for vm in mine for entry in vm.mounts], [vm.domain.uuid for vm in emptied])
         work[host] = {
             "parts": _together(theirs, own, host, seen) if purge == own_purge and mine else [theirs, own],
-            "named": list(dict.fromkeys([*(entry["vm"] for entry in listed.entries), *(vm.domain.uuid for vm in mine)])),
+            "named": list(
+                dict.fromkeys([*(entry["vm"] for entry in listed.entries), *(vm.domain.uuid for vm in mine)])
+            ),
         }
     return {"hosts": work, "problems": problems, "failures": failures, "notes": notes.lines()}
 

@@ -50,13 +50,13 @@ def table(lines: t.Sequence[Row]) -> list[str]:
     ]
 
 
-def _of_host(
-    host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]]
-) -> list[Row]:
+def _of_host(host: str, variables: Mapping[str, t.Any], placement: t.Optional[Mapping[str, t.Any]]) -> list[Row]:
     outcome = _outcomes.of_host(host, variables, placement)
     lines = [_itself(host, variables, outcome)]
     for leaf in _leaves(variables, _outcomes.CENTERS):
-        lines.append(_line(host, f"center {leaf.get(_outcomes.CENTER, '')}", leaf.get("actions"), _outcomes.failures(leaf)))
+        lines.append(
+            _line(host, f"center {leaf.get(_outcomes.CENTER, '')}", leaf.get("actions"), _outcomes.failures(leaf))
+        )
     vms: dict[str, list[str]] = {}
     restart: dict[str, list[str]] = {}
     for leaf in _leaves(variables, "vm_prepare_result"):

@@ -76,9 +76,7 @@ class Spoken:
         """
         return not any(not homes or host in homes for homes in self._unseen)
 
-    def _find(
-        self, name: str, wish: Mapping[str, t.Any], named: bool, hosts: t.Collection[str], present: bool
-    ) -> None:
+    def _find(self, name: str, wish: Mapping[str, t.Any], named: bool, hosts: t.Collection[str], present: bool) -> None:
         vm, homes = wish["vm"], wish["kvm_hosts"]
         if vm is None or not self._seen.knows(vm):
             self._unseen.append(homes)

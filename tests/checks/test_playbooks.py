@@ -317,20 +317,17 @@ def test_a_vm_that_speaks_for_itself_never_gets_what_a_host_lists_for_it(
     assert purged == [UUIDS["chat"]], run.output
 
 
-# As a survey of AWX sends them: texts, and an empty one for a question without an answer.
-EMPTY = {
-    name: ""
-    for name in (
-        "kvm_host_uri kvm_host_timeout model_centers vm_prepare_vms vm_prepare_ports vm_prepare_agent vm_prepare_restart"
-        " vm_prepare_timeout vm_prepare_uri vm_models_purge vm_models_vms vm_models_owner vm_models_allow_empty"
-        " vm_models_force vm_models_revoke vm_models_read_ahead_kb vm_models_return vm_models_timeout"
-        " vm_models_batch_size vm_models_uri modelfleet_hosts modelfleet_serial modelfleet_max_fail_percentage"
-    ).split()
-}
+def unanswered() -> dict[str, str]:
+    """All variables of roles and playbooks as a survey of AWX sends them for questions without an answer."""
+    names = ["modelfleet_hosts", "modelfleet_serial", "modelfleet_max_fail_percentage"]
+    for path in (places.ROOT / "roles").glob("*/meta/argument_specs.yml"):
+        names += yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+    # What the test lists, and what roles are told by playbooks.
+    return dict.fromkeys(set(names) - {"vm_models", "vm_models_work"}, "")
 
 
 def test_what_a_survey_leaves_empty_is_not_given(world: World) -> None:
-    run = world.run("site", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {}, **EMPTY)
+    run = world.run("site", by_host(kvm1=[{"vm": "ocr", **VIEW}]), {}, **unanswered())
     assert run.status == 0, run.output
     (call,) = run.of("vm_model_mount")["kvm1"]
     assert set(call) == {"mounts", "state", "purge", "vms", "allow_empty", "planned_centers"}
@@ -355,7 +352,7 @@ def test_a_playbook_decides_itself_whether_models_come_or_go(world: World) -> No
 
 
 def test_an_empty_model_does_not_unmount_all_models(world: World) -> None:
-    wrong = [{"vm": "ocr", "model": None}, {"vm": "search", "model": ""}, {"vm": "other"}]
+    wrong: list[dict[str, Any]] = [{"vm": "ocr", "model": None}, {"vm": "search", "model": ""}, {"vm": "other"}]
     run = world.run("unmount", by_host(kvm1=[*wrong, {"vm": "chat", **VIEW}]), {})
     assert [[mount["vm"] for mount in call["mounts"]] for call in run.of("vm_model_mount")["kvm1"]] == [["chat"]]
     for index, entry in enumerate(wrong):
@@ -492,7 +489,9 @@ def test_repair_mends_what_drifted_and_ends_what_was_begun(world: World) -> None
     assert (absent["state"], absent["mounts"]) == ("absent", [{"vm": UUIDS["ocr"], "mount_path": "/models/llama-nano"}])
 
 
-CENTER = {"model_center_info": {"model_centers": [{"center": {"name": "zoo"}, "users": [], "error": None}]}}
+CENTER: dict[str, Any] = {
+    "model_center_info": {"model_centers": [{"center": {"name": "zoo"}, "users": [], "error": None}]}
+}
 LOOKED = {"vm_model_mount_info": {"mounts": [shown()]}, **CENTER}
 BUSY = {"vm_model_mount_info": {"mounts": [{**shown(), "guest_processes": [{"pid": 7, "name": "vllm"}]}]}, **CENTER}
 UNREAD = {"vm_model_mount_info": {"mounts": [], "errors": [{"vm": "chat", **failing("record_conflict")}]}, **CENTER}

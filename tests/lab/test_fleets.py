@@ -182,7 +182,9 @@ def test_hosts_that_say_it_themselves(
     ansible.playbook("report", {"report_path": str(tmp_path / "report"), "query_vms": fleet.vm})
     report = json.loads((tmp_path / "report.json").read_text())
     assert sorted(mount["host"] for mount in report["mounts"]) == ["alpha", "alpha", "beta", "beta"]
-    centers = {(center["host"], center["state"]) for center in report["model_centers"] if center["model_center"] == "zoo"}
+    centers = {
+        (center["host"], center["state"]) for center in report["model_centers"] if center["model_center"] == "zoo"
+    }
     assert centers == {("alpha", "healthy"), ("beta", "healthy")}
     assert fleet.vm in (tmp_path / "report.html").read_text()
 

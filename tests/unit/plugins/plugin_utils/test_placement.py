@@ -276,7 +276,11 @@ def test_hosts_alone_are_passed_on_as_they_are():
 
 @pytest.mark.parametrize(
     ("wrong", "where"),
-    [({"modle": "x"}, "vm_models[1]"), ({"model": "llama-nano"}, "vm_models[1].model_center"), ({}, "vm_models[1].model")],
+    [
+        ({"modle": "x"}, "vm_models[1]"),
+        ({"model": "llama-nano"}, "vm_models[1].model_center"),
+        ({}, "vm_models[1].model"),
+    ],
 )
 def test_a_malformed_entry_is_the_problem_of_its_vm(wrong, where):
     listed = [{"vm": "ocr", **MOUNT}, {"vm": A.upper(), **wrong}, {"vm": "chat", **MOUNT}]
@@ -392,6 +396,8 @@ def test_a_vm_that_wants_nothing_is_emptied_only_when_that_is_allowed():
     for no in (None, False, "false", "no"):
         decided = decide(wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": no}}, sync=True)
         assert (codes(decided), purged(decided)) == ([("inventory-ocr", "invalid_input")], set())
-    decided = decide(wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": "yes", "vm_models_vms": ["x"]}}, sync=True)
+    decided = decide(
+        wish(mounts=[]), hosts, {"k1": {"vm_models_allow_empty": "yes", "vm_models_vms": ["x"]}}, sync=True
+    )
     assert (decided["failures"], purged(decided)) == ([], {"x", A})
     assert decide(wish(mounts=[]), hosts)["failures"] == []
