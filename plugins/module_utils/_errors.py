@@ -86,6 +86,12 @@ CATALOGUE: dict[str, Entry] = {
         "A program that mounts this kind of storage is not on the host.",
         "Install the package that the message names, or name the program with helper.",
     ),
+    "controller_unsupported": Entry(
+        "The control node lacks something that is needed",
+        "The inventory plugin asks libvirt from the control node, and the Python that it does so with has no"
+        " bindings of libvirt.",
+        "Install python3-libvirt there, or name a Python that has the module libvirt in the option python.",
+    ),
     "define_failed": Entry(
         "The VM's XML could not be changed",
         "libvirt refused the new definition of the VM, or took it without all that it needs.",

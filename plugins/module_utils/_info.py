@@ -17,7 +17,6 @@ from . import (
     _agents,
     _converge,
     _conversion,
-    _devices,
     _domain,
     _filters,
     _guest,
@@ -73,7 +72,7 @@ def mounts(
     return {
         "mounts": [mount for mount in found if filters.status(mount["status"])],
         "strays": [
-            {"vm": view.name, "vm_instance_uuid": view.uuid, **_stray(device)}
+            {"vm": view.name, "vm_instance_uuid": view.uuid, **device.as_dict()}
             for view in views.values()
             for device in strays[view.uuid]
         ],
@@ -94,10 +93,6 @@ def _seen(
     host = looked.result()
     seen = _guest_view.with_stale(host, seen, guest, _guest_view.by_agent(view))
     return seen, _guest_view.users(host, seen, guest) if processes else {}
-
-
-def _stray(device: _devices.Device) -> dict[str, str]:
-    return {"tag": device.tag, "alias": device.alias, "source_path": device.source}
 
 
 def _sorted(view: _observed.VmView) -> list[_records.Record]:
