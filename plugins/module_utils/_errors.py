@@ -117,6 +117,12 @@ CATALOGUE: dict[str, Entry] = {
         "Two entries, or an entry and what is mounted already, have the same mount path, tag, or model and version.",
         "Keep one of them. What is mounted and shall move is unmounted first.",
     ),
+    "fleet_stopped": Entry(
+        "The run was stopped before this host's turn",
+        "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated"
+        " is in use on another host, or another host or VM could not be looked at.",
+        "Look at the hosts that failed, then run again.",
+    ),
     "guest_mount_failed": Entry(
         "The guest could not mount the model",
         "The mount command failed inside the guest, or what is mounted is not what was asked for.",
@@ -221,6 +227,11 @@ CATALOGUE: dict[str, Entry] = {
         "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",
         "Give the VM more with modelfleet.kvm.vm_model_prepare and restart it, or unmount another model.",
     ),
+    "no_kvm_hosts": Entry(
+        "The run has no KVM hosts",
+        "The inventory has no hosts that match modelfleet_hosts, or --limit leaves all of them out.",
+        "Name KVM hosts in the limit as well, for example --limit 'llm_serving:kvm_hosts'.",
+    ),
     "no_shared_memory": Entry(
         "The VM runs without shared memory",
         "virtiofs needs guest memory that is shared with the host, and that is fixed when a VM starts.",
@@ -241,6 +252,11 @@ CATALOGUE: dict[str, Entry] = {
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
         "Connect as root or use become.",
+    ),
+    "nothing_done": Entry(
+        "No step of the playbook was run for this host",
+        "The tags of the run (--tags, --skip-tags) leave out all that the playbook does.",
+        "Correct the tags; docs/playbooks.md lists those of each playbook.",
     ),
     "program_timeout": Entry(
         "A program of the host did not end",
@@ -312,6 +328,12 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "task_failed": Entry(
+        "A task of the playbook failed",
+        "Ansible itself refused or could not run a task: a variable of a role is missing or malformed, or Python is"
+        " missing on the host.",
+        "Read the message of Ansible; correct the variable or the host that it names.",
+    ),
     "too_many_models": Entry(
         "The view of a VM would have too many models",
         "A view holds 1000 models at most; their records are kept in the XML of the VM.",
@@ -324,10 +346,21 @@ CATALOGUE: dict[str, Entry] = {
         "List the models that the message is about in the same task, with the transport, guest and persistence of the"
         " others, or unmount them first.",
     ),
+    "vm_ambiguous": Entry(
+        "More than one VM can be meant",
+        "KVM hosts of the run have different VMs of this name, several have it shut off, or two hosts of the inventory"
+        " mean the same VM.",
+        "Name the VM by its UUID in model_vm, or say in kvm_host where it is; remove what a migration left behind.",
+    ),
     "vm_not_found": Entry(
         "There is no such VM on this host",
         "No domain has this name or UUID.",
         "Correct the name, or run on the host where the VM is.",
+    ),
+    "vm_runs_twice": Entry(
+        "The VM runs on more than one KVM host",
+        "It is being migrated at this moment, or it was started on two hosts, which destroys its disks.",
+        "Wait for the migration to end and run again. Otherwise stop one of the two at once.",
     ),
     "vm_state": Entry(
         "The VM is in a state in which this cannot be done",

@@ -97,7 +97,7 @@ def test_examples_of_the_modules(example_vms: list[Guest], ansible: Ansible) -> 
         # One was restarted.
         guest.wait_agent()
     mounted = examples("vm_model_mount")
-    looked = [*examples("vm_model_mount_info"), *examples("model_center_info")]
+    looked = [*examples("vm_model_mount_info"), *examples("model_center_info"), *examples("vm_info")]
     # Of one VM nothing was taken away, and a model center in use stays.
     rest = {"modelfleet.kvm.vm_model_mount": {"vm": "trainer-2", "state": "absent"}}
     shown = [*mounted, *looked, rest, remove_center]
