@@ -68,7 +68,7 @@ options:
         description: For C(s3), and the object storage of C(juicefs).
         type: str
       password:
-        description: For C(smb) and C(davs).
+        description: For C(smb), which is mounted as a guest only with C(guest) in O(options), and C(davs).
         type: str
       bearer_token:
         description: For C(davs).
