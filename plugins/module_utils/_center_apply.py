@@ -13,9 +13,9 @@ import contextlib
 import os
 import typing as t
 
-from . import _center_files, _center_unit, _keeper_file, _systemd
+from . import _center_files, _center_rivals, _center_unit, _keeper_file, _systemd
 from . import _center_mount as plans
-from ._center_effects import file_system, mount, unmount, verify
+from ._center_effects import file_system, make_directory, mount, unmount, verify
 from ._center_undo import Before
 from ._center_undo import path as unit_path
 from ._errors import ModelfleetError
@@ -45,7 +45,7 @@ def apply(
         if step.action in _BEFORE_MOUNTING and any(later.action in plans.MOUNTING for later in steps[index:]):
             _center_files.set_pending(step.center.name)
         try:
-            _do(step, secrets, timeout)
+            _do(step, view, secrets, timeout)
         except ModelfleetError:
             before.put_back(steps[: index + 1])
             raise
@@ -53,14 +53,21 @@ def apply(
         _center_files.clear_pending(step.center.name)
 
 
-def _do(step: plans.Step, secrets: t.Mapping[str, str], timeout: float) -> None:
+def _do(step: plans.Step, view: plans.View, secrets: t.Mapping[str, str], timeout: float) -> None:
     center, path = step.center, unit_path(step.unit)
     if step.action == plans.MAKE_MOUNT_POINT:
-        file_system(os.makedirs, center.mount_point, 0o755, True)
+        make_directory(center.mount_point, 0o755, timeout)
     elif step.action == plans.WRITE_SECRETS:
         file_system(_center_files.write_secrets, center.name, secrets)
+    elif step.action == plans.PROTECT_SECRETS:
+        file_system(_center_files.protect_secrets, center.name)
     elif step.action == plans.WRITE_KEEPER:
         file_system(_keeper_file.install)
+    elif step.action == plans.TAKE_OVER:
+        file_system(_center_rivals.write, center.mount_point, view.yields)
+        _center_rivals.stop_automounts(view.rivals, timeout)
+    elif step.action == plans.GIVE_BACK:
+        file_system(_center_rivals.write, center.mount_point, {})
     elif step.action == plans.WRITE_UNIT:
         file_system(_center_files.write, path, _center_unit.render(center), 0o644)
     elif step.action == plans.REMOVE_UNIT:

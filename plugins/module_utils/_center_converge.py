@@ -27,7 +27,7 @@ from . import (
     _locks,
     _plan,
     _process,
-    _systemd,
+    _storage,
     _wanted,
 )
 from ._errors import ModelfleetError
@@ -54,6 +54,7 @@ def _converge_locked(params: dict[str, t.Any], state: str, timeout: float, check
     mounting = state == _center_mount.MOUNTED
     units = _centers.units()
     known = _center_mount.find(params["name"], units)
+    _refuse_unreadable(params["name"], known)
     wish = _center_input.wanted(params, known.center if known else None)
     center = wish.center
     view = _center_observe.observe(center, mounting, units, timeout, wish.secrets, params["take_over"])
@@ -84,6 +85,15 @@ def _converge_locked(params: dict[str, t.Any], state: str, timeout: float, check
     }
 
 
+def _refuse_unreadable(name: str, known: t.Optional[_centers.Unit]) -> None:
+    """Refuse to change, or to take for gone, what this release does not understand."""
+    damaged = next((found for found in _centers.damaged() if found.name == name), None)
+    if damaged is not None:
+        raise damaged.problem
+    if known is not None:
+        _storage.require_readable(known)
+
+
 def _free(
     center: _centers.Center,
     known: t.Optional[_centers.Unit],
@@ -104,16 +114,18 @@ def _free(
     dead = place.seen.state == _center_state.DEAD or not place.mounted
     if dead and all(step.action == _center_mount.REMOUNT for step in disturbing):
         disturbing = []
-    if known is None or not (disturbing or renamed):
+    if not (disturbing or renamed):
         return []
-    users = _center_users.find(known.center, place.seen.mount, timeout)
+    # Of a unit that somebody removed the mount may be left, and VMs that have models of it.
+    used = known.center if known is not None else center
+    users = _center_users.find(used, place.seen.mount, timeout)
     if not force:
         what = "taken away"
         if not disturbing:
             what = "given another UUID"
         elif disturbing[0].action == _center_mount.REMOUNT:
             what = "mounted again"
-        _center_users.refuse(known.center, users, what)
+        _center_users.refuse(used, users, what)
     if not users:
         return []
     request = _converge.Request(
@@ -134,7 +146,7 @@ def _free(
             cause=failure.as_result(),
         )
     if not check_mode:
-        _center_users.refuse(known.center, _center_users.find(known.center, place.seen.mount, timeout), "taken away")
+        _center_users.refuse(used, _center_users.find(used, place.seen.mount, timeout), "taken away")
     return [user.as_dict() for user in users]
 
 
@@ -158,72 +170,3 @@ def _diff(
 
 def _mounted_line(center: _centers.Center, mounted: bool) -> str:
     return f"\n{center.mount_point} is mounted\n" if mounted else ""
-
-
-def info(names: t.Optional[list[str]], timeout: float) -> list[dict[str, t.Any]]:
-    """What is of the centers of this host. Changes nothing, and never hangs."""
-    units = _centers.units()
-    found = [unit for unit in units if names is None or unit.center.name in names]
-    missing = sorted(set(names or ()) - {unit.center.name for unit in found})
-    if missing:
-        raise ModelfleetError("center_unknown", f"model center '{missing[0]}' is not defined on this host")
-    return [_one(unit, timeout) for unit in found]
-
-
-def _one(unit: _centers.Unit, timeout: float) -> dict[str, t.Any]:
-    center = unit.center
-    state = _systemd.show(unit.name)
-    seen = _center_state.look(center, unit.name, timeout)
-    mount, answers = seen.mount, seen.answers
-    users: t.Optional[list[dict[str, t.Any]]] = None
-    error = None
-    try:
-        users = [user.as_dict() for user in _center_users.find(center, mount, timeout)]
-    except ModelfleetError as problem:
-        error = problem.as_result()
-    timer = _systemd.show(_center_unit.timer(center))
-    return {
-        "center": center.as_dict(),
-        "unit": {"name": unit.name, "active": state.active_state, "enabled": state.enabled},
-        "state": seen.state,
-        "why": seen.why,
-        "checks": _center_state.checks(seen),
-        "stuck": answers.stuck if answers else "",
-        "mount": None
-        if mount is None
-        else {
-            "fstype": mount.fstype,
-            "source": mount.source,
-            "options": sorted(mount.options),
-            "read_only": mount.read_only,
-            "depth": seen.depth,
-        },
-        "daemon": _center_state.processes(unit.name),
-        "capacity": None
-        if answers is None or answers.capacity is None
-        else dict(zip(("total_bytes", "available_bytes"), answers.capacity)),
-        "keeper": timer.running,
-        "users": users,
-        "stale_users": None if users is None else [user["vm"] for user in users if user["stale"]],
-        "drift": _drift(unit, state, seen, timer),
-        "error": error,
-    }
-
-
-def _drift(unit: _centers.Unit, state: _systemd.Unit, seen: _center_state.Seen, timer: _systemd.Unit) -> list[str]:
-    """In what a center differs from its record."""
-    center = unit.center
-    found = []
-    if unit.text != _center_unit.render(center):
-        found.append("unit edited, or written by another release")
-    if state.needs_reload:
-        found.append("systemd has not read the unit")
-    if state.active and not state.enabled:
-        found.append("not mounted at boot")
-    if state.enabled and seen.state == _center_state.NOT_MOUNTED:
-        found.append("not mounted")
-    if seen.state in _center_state.REPAIRABLE or seen.state == _center_state.SHADOWED:
-        found.append(seen.state)
-    if center.keep_alive and state.enabled and not timer.running:
-        found.append("nobody looks after it")
-    return found

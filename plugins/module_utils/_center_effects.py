@@ -15,7 +15,7 @@ import os
 import time
 import typing as t
 
-from . import _center_files, _center_seen, _center_state, _centers, _mountinfo, _storage, _systemd, _unmounter
+from . import _center_files, _center_seen, _center_state, _centers, _mountinfo, _opener, _storage, _systemd, _unmounter
 from ._errors import ModelfleetError
 
 # Seconds for a lazy unmount, which has done all there is to do at once.
@@ -36,10 +36,10 @@ def mount(center: _centers.Center, unit: str, timeout: float, again: bool = Fals
         unmount(center, unit, timeout)
     if not definition.adopted:
         # systemd would make it, too; but what is written into it while nothing is mounted would never be seen again.
-        file_system(os.makedirs, center.mount_point, 0o755, True)
+        make_directory(center.mount_point, 0o755, timeout)
         _center_files.protect(center.mount_point)
-    if center.cache_dir:
-        file_system(os.makedirs, center.cache_dir, 0o700, True)
+    if definition.cache:
+        make_directory(definition.cache, 0o700, timeout)
     try:
         _systemd.call("start", unit, timeout, code="center_mount_failed")
     except ModelfleetError as problem:
@@ -115,6 +115,19 @@ def wait(center: _centers.Center, process: int, deadline: float) -> bool:
             return False
         time.sleep(0.1)
     return False
+
+
+def make_directory(path: str, mode: int, deadline: float) -> None:
+    """Have a directory be there, wherever that is.
+
+    Raises:
+        ModelfleetError: C(center_mount_failed), C(storage_timeout).
+    """
+    found = _opener.look(path, ["."], deadline)[0]
+    if found.error == errno.ETIMEDOUT:
+        raise ModelfleetError("storage_timeout", f"{path} does not answer in {deadline:.0f} s", path=path)
+    if found.identity is None:
+        file_system(os.makedirs, path, mode, True)
 
 
 def file_system(call: t.Callable[..., t.Any], *arguments: t.Any) -> None:

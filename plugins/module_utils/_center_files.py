@@ -16,7 +16,8 @@ import stat
 import struct
 import typing as t
 
-from . import _storage
+from . import _mountinfo, _storage
+from ._centers import Center
 
 _PENDING = "/run/modelfleet/pending"
 
@@ -60,19 +61,33 @@ def secrets(name: str) -> dict[str, str]:
     return {path: text for path, text in found.items() if text is not None}
 
 
+def missing_secrets(center: Center) -> list[str]:
+    """Those of the files that the client of a center was given that are not there any more."""
+    return [path for path in _storage.secret_paths(center) if not os.path.isfile(path)]
+
+
 def any_secrets(name: str) -> bool:
     """Whether there is anything where the files for the client of a center lie."""
     return os.path.isdir(_storage.secrets_directory(name))
 
 
-def same(name: str, wanted: t.Mapping[str, str]) -> bool:
-    """Whether the files for the client of a center are as they shall be, and for nobody else to read."""
-    return secrets(name) == dict(wanted) and all(_is_private(path) for path in wanted)
+def exposed(name: str) -> list[str]:
+    """Those of the files for the client of a center, and their directory, that are not for root alone."""
+    directory = _storage.secrets_directory(name)
+    wanted = {**dict.fromkeys(secrets(name), 0o600), directory: 0o700}
+    return [path for path, mode in wanted.items() if os.path.exists(path) and not _is_private(path, mode)]
 
 
-def _is_private(path: str) -> bool:
+def _is_private(path: str, mode: int) -> bool:
     status = os.stat(path)
-    return stat.S_IMODE(status.st_mode) == 0o600 and status.st_uid == 0
+    return stat.S_IMODE(status.st_mode) == mode and status.st_uid == os.geteuid()
+
+
+def protect_secrets(name: str) -> None:
+    """Leave the files for the client of a center to root alone."""
+    for path in exposed(name):
+        os.chown(path, os.geteuid(), os.getegid())
+        os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
 
 
 def write_secrets(name: str, wanted: t.Mapping[str, str]) -> None:
@@ -110,30 +125,26 @@ def clear_pending(name: str) -> None:
         os.unlink(os.path.join(_PENDING, name))
 
 
-def on_root(path: str) -> bool:
-    """Whether a directory is, or would be made, on the root file system."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return os.stat(path).st_dev == os.stat("/").st_dev
-
-
 def protect(directory: str) -> None:
     """Keep everybody from writing into an empty mount point, if its file system can do that."""
     with contextlib.suppress(OSError):
-        if not os.listdir(directory):
+        if not _mountinfo.at(directory) and not os.listdir(directory):
             _set_immutable(directory, True)
 
 
 def unprotect(directory: str) -> None:
     """Let a mount point be written into again."""
     with contextlib.suppress(OSError):
-        _set_immutable(directory, False)
+        # What is mounted there may answer nobody.
+        if not _mountinfo.at(directory):
+            _set_immutable(directory, False)
 
 
 def remove_mount_point(directory: str) -> None:
     """Remove an empty mount point. Not ours to empty: what was put there before the center was mounted stays."""
     unprotect(directory)
     with contextlib.suppress(OSError):
+        # Refused where something is mounted, without a question to that.
         os.rmdir(directory)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _center_state, _center_unit, _centers, _storage, _systemd
+from . import _center_rivals, _center_state, _center_unit, _centers, _storage, _systemd
 from ._errors import ModelfleetError
 
 MOUNTED = "mounted"
@@ -24,7 +24,10 @@ FAIL, WARN, REMOUNT_IT = "fail", "warn", "remount"
 # Steps, in the words that results show.
 MAKE_MOUNT_POINT = "make_mount_point"
 WRITE_SECRETS = "write_credentials"
+PROTECT_SECRETS = "protect_credentials"
 WRITE_KEEPER = "write_keeper"
+TAKE_OVER = "take_over"
+GIVE_BACK = "give_back"
 WRITE_UNIT = "write_unit"
 RELOAD = "reload_systemd"
 ENABLE = "enable_unit"
@@ -42,6 +45,7 @@ REMOVE_MOUNT_POINT = "remove_mount_point"
 # What VMs that use the center would feel.
 DISTURBING = frozenset((REMOUNT, UNMOUNT))
 MOUNTING = frozenset((MOUNT, REMOUNT))
+_READ_BY_SYSTEMD = frozenset((WRITE_KEEPER, TAKE_OVER, GIVE_BACK, WRITE_UNIT))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +58,17 @@ class View:
         seen: what is at the mount point.
         directory: whether the mount point exists.
         keeper: whether the program and the units that look after centers are there as they should be.
+        has_keeper: whether any of these are there.
         watched: whether the timer of this center runs.
-        secrets: whether the files for its client are as they should be.
+        secrets: whether the files for its client say what they should.
+        private: whether these are for root alone.
         pending: whether an earlier run wrote a unit and did not come to mounting.
         others: whether other centers need the keeper.
         has_secrets: whether there are files for its client.
         timer_left: whether the timer of this center runs now, or will after a boot, but not both.
+        rivals: units of somebody else's for the mount point.
+        drop_ins: what has them yield to a center, by path, as it is.
+        yields: the same as it shall be.
     """
 
     ours: t.Optional[_centers.Unit]
@@ -67,12 +76,17 @@ class View:
     seen: _center_state.Seen
     directory: bool
     keeper: bool = True
+    has_keeper: bool = True
     watched: bool = True
     secrets: bool = True
+    private: bool = True
     pending: bool = False
     others: bool = True
     has_secrets: bool = False
     timer_left: bool = False
+    rivals: tuple[_center_rivals.Rival, ...] = ()
+    drop_ins: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    yields: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def mounted(self) -> bool:
@@ -162,7 +176,8 @@ def plan(
     leave = _unmounted(previous) if state == UNMOUNTED else _absent(previous)
     # What belongs to the center and not to one of its places stays.
     shared = (UNWATCH, REMOVE_SECRETS, REMOVE_KEEPER) if state == MOUNTED else ()
-    leave = [action for action in leave if action not in shared and not (same_place and action == REMOVE_MOUNT_POINT)]
+    of_the_place = (REMOVE_MOUNT_POINT, GIVE_BACK) if same_place else ()
+    leave = [action for action in leave if action not in shared and action not in of_the_place]
     away = [Step(action, previous.unit.name, old) for action in leave]
     if state == MOUNTED and same_place:
         # Two cannot be at one place; what is seen there now belongs to the other unit, and goes with it, but for what
@@ -180,9 +195,11 @@ def _moved(steps: list[Step], center: _centers.Center, view: View, previous: Vie
         steps = _first_mount(steps)
     if goes and not any(step.action in MOUNTING for step in steps):
         steps.insert(_position(steps), Step(MOUNT, unit, center))
-    empty = previous.directory and old.mount_point != center.mount_point and not _storage.definition(old).adopted
+    elsewhere = old.mount_point != center.mount_point
+    empty = previous.directory and elsewhere and not _storage.definition(old).adopted
     return [
         *([Step(UNMOUNT, unit, old)] if goes else []),
+        *([Step(GIVE_BACK, unit, old)] if previous.drop_ins and elsewhere else []),
         *steps,
         *([Step(REMOVE_MOUNT_POINT, unit, old)] if empty else []),
     ]
@@ -207,12 +224,15 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
     actions = [] if view.directory or adopted else [MAKE_MOUNT_POINT]
     if not view.secrets:
         actions.append(WRITE_SECRETS)
+    elif not view.private:
+        actions.append(PROTECT_SECRETS)
     if _center_unit.needs_keeper(center) and not view.keeper:
         actions.append(WRITE_KEEPER)
-    rewrite = view.ours is None or view.ours.text != _center_unit.render(center)
-    if rewrite:
+    if view.drop_ins != view.yields:
+        actions.append(TAKE_OVER if view.yields else GIVE_BACK)
+    if view.ours is None or view.ours.text != _center_unit.render(center):
         actions.append(WRITE_UNIT)
-    if rewrite or view.unit.needs_reload or WRITE_KEEPER in actions:
+    if view.unit.needs_reload or not _READ_BY_SYSTEMD.isdisjoint(actions):
         actions.append(RELOAD)
     if not view.unit.enabled:
         actions.append(ENABLE)
@@ -221,7 +241,14 @@ def _mounted(view: View, center: _centers.Center, on_unhealthy: str) -> list[str
         actions.append(WATCH)
     if (view.watched or view.timer_left) and (adopted or not center.keep_alive):
         actions.append(UNWATCH)
+    if _unneeded(view) and not _center_unit.needs_keeper(center):
+        actions += [REMOVE_KEEPER, RELOAD]
     return actions
+
+
+def _unneeded(view: View) -> bool:
+    """Whether the keeper goes when this center does not need it."""
+    return view.has_keeper and not view.others
 
 
 def _mounting(view: View, center: _centers.Center, on_unhealthy: str, adopted: bool) -> list[str]:
@@ -259,7 +286,8 @@ def _absent(view: View) -> list[str]:
         # An earlier run, or somebody else, removed only the unit.
         return secrets
     center = view.ours.center
-    keeper = [REMOVE_KEEPER] if not view.others and _center_unit.needs_keeper(center) else []
     place = [REMOVE_MOUNT_POINT] if view.directory and not _storage.definition(center).adopted else []
+    keeper = [REMOVE_KEEPER] if _unneeded(view) else []
+    rivals = [GIVE_BACK] if view.drop_ins else []
     # The unit, which is the record, goes last: a run that is killed before leaves something that is found again.
-    return [*_unmounted(view), *secrets, *keeper, *place, REMOVE_UNIT, RELOAD]
+    return [*_unmounted(view), *secrets, *keeper, *rivals, *place, REMOVE_UNIT, RELOAD]

@@ -14,7 +14,18 @@ import os
 import shutil
 import typing as t
 
-from . import _center_files, _center_state, _center_unit, _centers, _keeper_file, _opener, _storage, _systemd
+from . import (
+    _center_files,
+    _center_rivals,
+    _center_state,
+    _center_unit,
+    _centers,
+    _input,
+    _keeper_file,
+    _opener,
+    _storage,
+    _systemd,
+)
 from ._center_mount import View, find
 from ._errors import ModelfleetError
 
@@ -38,7 +49,7 @@ def observe(
         take_over: whether it may take the place of somebody else's mount or unit.
 
     Raises:
-        ModelfleetError: C(center_conflict), C(client_missing), C(cache_on_root), C(storage_missing),
+        ModelfleetError: C(center_conflict), C(invalid_input), C(client_missing), C(cache_on_root), C(storage_missing),
             C(storage_timeout), C(storage_error).
     """
     unit = _systemd.show(_unit_name(center, wanted, units))
@@ -51,33 +62,47 @@ def observe(
         return View(None, unit, nothing, False, has_secrets=_center_files.any_secrets(center.name))
     if wanted:
         _refuse_twins(center, ours, units)
-        _require(center)
+        _require(center, deadline)
+        _require_secrets(center, secrets)
         seen = _look(center, unit.name, deadline)
         if not take_over:
             _refuse_conflict(center, ours, unit, seen)
     else:
         seen = _center_state.at(center)
+    rivals: tuple[_center_rivals.Rival, ...] = ()
+    if wanted and not _storage.definition(center).adopted:
+        rivals = tuple(_center_rivals.find(center.mount_point, [known.name for known in units]))
     timer = _systemd.show(_center_unit.timer(center))
     return View(
         ours,
         unit,
         seen,
-        seen.mount is not None or os.path.isdir(center.mount_point),
+        seen.mount is not None or _opener.look(center.mount_point, ["."], deadline)[0].identity is not None,
         keeper=_keeper_file.installed(),
+        has_keeper=_keeper_file.left(),
         watched=timer.running,
-        secrets=secrets is None or _center_files.same(center.name, secrets),
+        secrets=secrets is None or _center_files.secrets(center.name) == dict(secrets),
+        private=not _center_files.exposed(center.name),
         pending=_center_files.is_pending(center.name),
-        others=any(_needs_keeper(other.center) for other in units if other.center.name != center.name),
+        others=_others(center, units),
         has_secrets=_center_files.any_secrets(center.name),
         timer_left=timer.active != timer.enabled,
+        rivals=rivals,
+        drop_ins=_center_rivals.present(center.mount_point),
+        yields=_center_rivals.wanted(center, unit.name, rivals),
     )
+
+
+def _others(center: _centers.Center, units: t.Sequence[_centers.Unit]) -> bool:
+    """Whether other centers need the keeper, or may: what nobody understands here may need it."""
+    others = [other.center for other in units if other.center.name != center.name]
+    return any(map(_needs_keeper, others)) or bool(_centers.damaged())
 
 
 def _needs_keeper(center: _centers.Center) -> bool:
     try:
         return _center_unit.needs_keeper(center)
     except ModelfleetError:
-        # A record that this release does not understand: what it may need stays.
         return True
 
 
@@ -134,7 +159,7 @@ def _conflict(center: _centers.Center, taken: str) -> ModelfleetError:
     )
 
 
-def _require(center: _centers.Center) -> None:
+def _require(center: _centers.Center, deadline: float) -> None:
     for need in _storage.definition(center).needs:
         if shutil.which(need.program, path=_PROGRAMS) is None:
             raise ModelfleetError(
@@ -145,12 +170,30 @@ def _require(center: _centers.Center) -> None:
                 debian=need.debian,
                 red_hat=need.red_hat,
             )
-    if center.cache_dir and _center_files.on_root(center.cache_dir):
+    if center.cache_dir and _on_root(center, deadline):
         raise ModelfleetError(
             "cache_on_root",
             f"model center '{center.name}': {center.cache_dir} is on the root file system, which the cache would fill",
             cache_dir=center.cache_dir,
         )
+
+
+def _on_root(center: _centers.Center, deadline: float) -> bool:
+    """Whether the cache of a center is, or would be made, on the root file system."""
+    path = center.cache_dir
+    while True:
+        found = _opener.look(path, ["."], deadline)[0]
+        if found.error == errno.ETIMEDOUT:
+            raise _source_error(center, path, found.error)
+        if found.identity is not None:
+            return found.identity[0] == os.stat("/").st_dev
+        path = os.path.dirname(path)
+
+
+def _require_secrets(center: _centers.Center, given: t.Optional[t.Mapping[str, str]]) -> None:
+    missing = [] if given is not None else _center_files.missing_secrets(center)
+    if missing:
+        raise _input.invalid("credentials", f"they are needed again, because {missing[0]} is not there any more")
 
 
 def _look(center: _centers.Center, unit: str, deadline: float) -> _center_state.Seen:

@@ -15,7 +15,7 @@ import contextlib
 import os
 import typing as t
 
-from . import _center_files, _center_unit, _keeper_file, _storage, _systemd
+from . import _center_files, _center_rivals, _center_unit, _keeper_file, _storage, _systemd
 from . import _center_mount as plans
 from ._center_effects import mount, unmount
 from ._errors import ModelfleetError
@@ -23,6 +23,7 @@ from ._errors import ModelfleetError
 # What a mount is made of.
 _MAKES = frozenset((plans.WRITE_UNIT, plans.WRITE_SECRETS, plans.REMOVE_UNIT, plans.REMOVE_SECRETS))
 _TOUCHES = plans.MOUNTING | {plans.UNMOUNT}
+_YIELDING = frozenset((plans.TAKE_OVER, plans.GIVE_BACK))
 
 
 class Before:
@@ -34,6 +35,8 @@ class Before:
         # When one unit goes from place to place, it was at the old one.
         self._views = {item.unit.name: item for item in (view, previous) if item is not None}
         self._files = {unit: _center_files.read(path(unit)) for unit in self._views}
+        self._drop_ins = {place: _center_rivals.present(place) for place in {step.center.mount_point for step in steps}}
+        self._view = view
         self._secrets = {name: _center_files.secrets(name) for name in {step.center.name for step in steps}}
         self._timeout = timeout
 
@@ -48,9 +51,13 @@ class Before:
                 _try(_center_files.write_secrets, step.center.name, self._secrets[step.center.name])
             elif step.action == plans.REMOVE_KEEPER:
                 _try(_keeper_file.install)
-        if made or _any(begun, {plans.REMOVE_KEEPER}):
+            elif step.action in _YIELDING:
+                _try(_center_rivals.write, step.center.mount_point, self._drop_ins[step.center.mount_point])
+        if made or _any(begun, _YIELDING | {plans.REMOVE_KEEPER}):
             _try(_systemd.call, "daemon-reload", None, self._timeout)
         mended = [self._mount_again(unit, steps, unit in made) for unit, steps in done.items()]
+        if self._view.ours is None and _any(begun, _TOUCHES | {plans.TAKE_OVER}):
+            self._rivals_again()
         if all(mended):
             for name in self._secrets:
                 _center_files.clear_pending(name)
@@ -109,6 +116,12 @@ class Before:
 
     def _start_some_time(self, unit: str) -> None:
         _systemd.call("start", unit, self._timeout, options=("--no-block",))
+
+    def _rivals_again(self) -> None:
+        """What somebody else had mounted at a place that was not ours, as far as systemd knows how."""
+        for rival in self._view.rivals:
+            if rival.active:
+                _try(_systemd.call, "start", rival.name, self._timeout)
 
     def _watch_again(self, step: plans.Step) -> None:
         if any(view.watched for view in self._views.values()):

@@ -79,6 +79,15 @@ class Unit(t.NamedTuple):
         return os.path.basename(self.path)
 
 
+class Damaged(t.NamedTuple):
+    """A unit of ours whose record cannot be understood: its path, what its center is called as far as that can be
+    seen, and why."""
+
+    path: str
+    name: str
+    problem: ModelfleetError
+
+
 def record(center: Center) -> str:
     """The section of a unit that holds the record of a center; what is not set has no line."""
     values = [
@@ -108,12 +117,11 @@ def parse(path: str, text: str) -> t.Optional[Center]:
     """The record in the text of a unit; None when the unit is not ours.
 
     Raises:
-        ModelfleetError: C(center_conflict) for a record that a newer release wrote or that is damaged.
+        ModelfleetError: C(center_unreadable) for a record that a newer release wrote or that is damaged.
     """
     if f"\n{SECTION}\n" not in text:
         return None
-    section = text.split(f"\n{SECTION}\n", 1)[1]
-    values = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    values = _values(text)
     try:
         version = int(values["SchemaVersion"])
         center = Center(
@@ -132,12 +140,20 @@ def parse(path: str, text: str) -> t.Optional[Center]:
             keep_alive=values.get("KeepAlive", "no") == "yes",
         )
     except (KeyError, ValueError) as problem:
-        raise ModelfleetError(
-            "center_conflict", f"unit {path}: its model center record is damaged ({problem})"
-        ) from None
+        raise unreadable(path, f"its record is damaged ({problem})") from None
     if version > SCHEMA_VERSION:
-        raise ModelfleetError("center_conflict", f"unit {path} was written by a newer release (schema {version})")
+        raise unreadable(path, f"it was written by a newer release (schema {version})")
     return center
+
+
+def unreadable(path: str, why: str) -> ModelfleetError:
+    """The error for a unit of ours whose record cannot be understood."""
+    return ModelfleetError("center_unreadable", f"unit {path}: {why}", path=path)
+
+
+def _values(text: str) -> dict[str, str]:
+    section = text.split(f"\n{SECTION}\n", 1)[1]
+    return dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
 
 
 def _listed(value: str) -> tuple[str, ...]:
@@ -145,18 +161,31 @@ def _listed(value: str) -> tuple[str, ...]:
 
 
 def units(directory: str = _systemd.UNIT_DIRECTORY) -> list[Unit]:
-    """The units of all model centers of this host. Touches no storage."""
-    found = []
+    """The units of all model centers of this host. Touches no storage.
+
+    One unit that cannot be understood must not stand in the way of the others. To whoever wants its mount point it is
+    somebody else's.
+    """
+    return [found for found in _found(directory) if isinstance(found, Unit)]
+
+
+def damaged(directory: str = _systemd.UNIT_DIRECTORY) -> list[Damaged]:
+    """The units of model centers of this host whose records cannot be understood."""
+    return [found for found in _found(directory) if isinstance(found, Damaged)]
+
+
+def _found(directory: str) -> t.Iterator[t.Union[Unit, Damaged]]:
     place = glob.escape(directory)
     for path in sorted(path for pattern in _PATTERNS for path in glob.glob(os.path.join(place, pattern))):
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 text = file.read()
+        except OSError:
+            continue
+        try:
             center = parse(path, text)
-        except (OSError, UnicodeDecodeError, ModelfleetError):
-            # One unit that cannot be understood must not stand in the way of the others. To whoever wants its mount
-            # point it is somebody else's.
+        except ModelfleetError as problem:
+            yield Damaged(path, _values(text).get("Name", os.path.basename(path)), problem)
             continue
         if center is not None:
-            found.append(Unit(path, text, center))
-    return found
+            yield Unit(path, text, center)

@@ -81,6 +81,11 @@ CATALOGUE: dict[str, Entry] = {
         "No mount unit of this collection carries the name.",
         "Define it with modelfleet.kvm.model_center_mount first, or correct the name.",
     ),
+    "center_unreadable": Entry(
+        "The record of a model center cannot be read",
+        "Its unit was edited, or written by a newer release that knows more.",
+        "Use the release that wrote it; or disable, stop and remove the unit by hand, and define the center anew.",
+    ),
     "client_missing": Entry(
         "The client of the storage is not installed",
         "A program that mounts this kind of storage is not on the host.",
@@ -201,6 +206,29 @@ CATALOGUE: dict[str, Entry] = {
         "The lock was not released within the deadline.",
         "Wait for the other run to end, then run again.",
     ),
+    "manifest_invalid": Entry(
+        "The manifest of a model cannot be used",
+        "The file on the host that the message names is damaged, was written by a newer release, or cannot be written.",
+        "See what is wrong with the file. Without it, the next run of modelfleet.kvm.model_verify makes it anew.",
+    ),
+    "model_damaged": Entry(
+        "A file of the model is not what it should be",
+        "It is torn, or differs from the manifest, or something writes to it. Downloads and copies that were cut short"
+        " leave such files.",
+        "Publish the files that the details name again. If they are right as they are, make the manifest anew (renew of"
+        " modelfleet.kvm.model_verify).",
+    ),
+    "model_incomplete": Entry(
+        "A file of the model is missing",
+        "The index of the model or its manifest names a file that a VM would not find below the model's directory."
+        " Links that lead out of that directory lead nowhere in a VM.",
+        "Publish the files that the details name, or the model with its links resolved, then run again.",
+    ),
+    "model_unverified": Entry(
+        "Nobody has verified this model on this host",
+        "There is no manifest of it, or files were written after that was made.",
+        "Run modelfleet.kvm.model_verify on this host, then run again.",
+    ),
     "mount_busy": Entry(
         "The model is in use in the guest",
         "A process in the guest has files of the model open or its working directory there.",
@@ -226,6 +254,11 @@ CATALOGUE: dict[str, Entry] = {
         "The run has no KVM hosts",
         "The inventory has no hosts that match modelfleet_hosts, or --limit leaves all of them out.",
         "Name KVM hosts in the limit as well, for example --limit 'llm_serving:kvm_hosts'.",
+    ),
+    "no_room_for_model": Entry(
+        "There is no room to keep the model",
+        "The host has less memory available, or the cache of the client is smaller, than the model needs.",
+        "Free memory, or allow more of it (reserve_mb, evict_mb), or give the client a larger cache (cache_size).",
     ),
     "no_shared_memory": Entry(
         "The VM runs without shared memory",

@@ -19,8 +19,8 @@ from . import _center_files, _center_unit, _hook_file, _keeper, _storage, _syste
 
 # What the program is made of: C(_keeper) and all that it imports.
 _PARTS = """
-    _center_effects _center_files _center_seen _center_state _centers _errors _identity _input _keeper _locks _mountapi
-    _mountinfo _opener _probe _process _systemd _unmounter
+    _center_effects _center_files _center_seen _center_state _centers _child _errors _identity _input _keeper _locks
+    _mountapi _mountinfo _opener _probe _process _systemd _unmounter
 """.split()
 
 
@@ -52,6 +52,11 @@ def installed() -> bool:
     return all(_center_files.read(_path(name)) == text for name, text in _center_unit.keeper_units().items())
 
 
+def left() -> bool:
+    """Whether anything of it is there."""
+    return any(map(os.path.exists, _paths()))
+
+
 def install() -> None:
     """Write all of it."""
     os.makedirs(os.path.dirname(_center_unit.KEEPER), 0o755, exist_ok=True)
@@ -68,11 +73,15 @@ def install() -> None:
 
 def remove() -> None:
     """Remove all of it."""
-    for path in (*map(_path, _center_unit.keeper_units()), _center_unit.KEEPER):
+    for path in _paths():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(_center_unit.KEEPER))
+
+
+def _paths() -> list[str]:
+    return [*map(_path, _center_unit.keeper_units()), _center_unit.KEEPER]
 
 
 def _path(name: str) -> str:

@@ -92,6 +92,11 @@ class Record:
         return _identity.view_uuid(self.vm_instance_uuid) if self.in_view else self.uuid
 
     @property
+    def model(self) -> tuple[str, ...]:
+        """Which model it shows, and from where."""
+        return self.model_uuid, self.model_version, self.model_center_uuid, self.model_path
+
+    @property
     def linked(self) -> bool:
         """Whether a link in the guest leads to the model, whose mount path lies elsewhere than below the view."""
         return self.in_view and _identity.seen_at(self.mount_path) != self.mount_path

@@ -16,7 +16,7 @@ import errno
 import os
 import typing as t
 
-from . import _identity, _mountapi, _mountinfo, _opener
+from . import _identity, _mountapi, _mountinfo, _opener, _unmounter
 
 STATE_DIRECTORY = "/var/lib/modelfleet"
 VMS_DIRECTORY = f"{STATE_DIRECTORY}/vms"
@@ -93,14 +93,14 @@ def unbind(target: str) -> None:
             return
     except FileNotFoundError:
         return
-    for _mount in _mountinfo.at(target):
+    for mount in reversed(_mountinfo.at(target)):
         try:
-            _mountapi.unmount(target)
+            _unmounter.take_away(mount)
         except OSError as problem:
             if problem.errno != errno.EBUSY:
                 raise
             # Whoever still has a file open in it keeps what it has; nobody finds it any more.
-            _mountapi.unmount(target, lazy=True)
+            _unmounter.take_away(mount, lazy=True)
     with contextlib.suppress(OSError):
         os.rmdir(target)
         os.rmdir(os.path.dirname(target))

@@ -14,46 +14,122 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import os
+import socket
 import subprocess
 import sys
+import threading
+import typing as t
 
-from . import _mountapi
+from . import _mountapi, _mountinfo
 
-_START = "import sys; sys.path[:0] = sys.argv[3:]; from {module} import serve; sys.exit(serve(*sys.argv[1:3]))"
-_LAZY = "lazy"
+# File systems that wait for nobody but a disk of this host.
+_LOCAL = frozenset("btrfs erofs ext2 ext3 ext4 f2fs iso9660 overlay ramfs squashfs tmpfs xfs".split())
+# Seconds for one of the others, when a model is taken away.
+_WAIT = 5.0
+_MESSAGE = 32 << 10
+_START = "import sys; sys.path[:0] = sys.argv[2:]; from {module} import serve; serve(int(sys.argv[1]))"
+
+
+class Unmounter:
+    """A child that unmounts one thing after another, made when it is first needed.
+
+    Threads may share one. Once it does not answer it is left behind, and the next is made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: t.Optional[subprocess.Popen[bytes]] = None
+        self._ours: t.Optional[socket.socket] = None
+
+    def unmount(self, path: str, deadline: float, lazy: bool = False) -> int:
+        """Unmount what is seen at a path.
+
+        Args:
+            deadline: seconds after which the process is killed, and left behind if that does not end it.
+
+        Returns:
+            An errno, 0 for success, ETIMEDOUT at the deadline.
+        """
+        with self._lock:
+            connection = self._ours or self._start()
+            try:
+                connection.settimeout(deadline)
+                connection.send(json.dumps({"path": path, "lazy": lazy}).encode())
+                answer = connection.recv(_MESSAGE)
+            except socket.timeout:
+                self._abandon()
+                return errno.ETIMEDOUT
+            except ConnectionError:
+                answer = b""
+            if not answer:
+                self._abandon()
+                return errno.EIO
+            return int(json.loads(answer)["error"])
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # Executed and with no descriptor of ours, as in C(_opener).
+            self._child = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._ours = ours
+        return ours
+
+    def _abandon(self) -> None:
+        child, ours = self._child, self._ours
+        self._child, self._ours = None, None
+        if ours is not None:
+            ours.close()
+        if child is not None:
+            child.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.2)
+
+
+_shared = Unmounter()
 
 
 def unmount(path: str, deadline: float, lazy: bool = False) -> int:
-    """Unmount what is seen at a path.
+    """As C(Unmounter.unmount), by the child that all of this process share."""
+    return _shared.unmount(path, deadline, lazy)
 
-    Args:
-        deadline: seconds after which the process is killed, and left behind if that does not end it.
 
-    Returns:
-        An errno, 0 for success, ETIMEDOUT at the deadline.
+def take_away(mount: _mountinfo.Mount, lazy: bool = False) -> None:
+    """Take a mount away that nothing lies over, without waiting for a server.
+
+    Raises:
+        OSError: EBUSY for one that is in use, when it is not done lazily; ETIMEDOUT for one that stays.
     """
-    # Executed and with no descriptor of ours, as in C(_opener).
-    child = subprocess.Popen(  # pylint: disable=ansible-bad-function
-        [sys.executable, "-I", "-c", _START.format(module=__name__), path, _LAZY if lazy else "", *sys.path],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-    try:
-        return child.wait(deadline)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(0.2)
-        return errno.ETIMEDOUT
+    path = mount.mount_point
+    if mount.fstype in _LOCAL:
+        _mountapi.unmount(path, lazy)
+        return
+    error = unmount(path, _WAIT, lazy)
+    # What is gone from the table is gone, whoever still waits for its server.
+    if error and not (error == errno.ETIMEDOUT and mount not in _mountinfo.at(path)):
+        raise OSError(error, os.strerror(error), path)
 
 
-def serve(path: str, how: str) -> int:
-    """The child: unmount, and end with the errno."""
-    try:
-        _mountapi.unmount(path, lazy=how == _LAZY)
-    except OSError as problem:
-        return problem.errno or errno.EIO
-    return 0
+def serve(descriptor: int) -> None:
+    """The child: unmount what it is told to until the parent is gone, and answer with the errno."""
+    with socket.socket(fileno=descriptor) as connection:
+        while True:
+            message = connection.recv(_MESSAGE)
+            if not message:
+                return
+            request = json.loads(message)
+            error = 0
+            try:
+                _mountapi.unmount(request["path"], lazy=request["lazy"])
+            except OSError as problem:
+                error = problem.errno or errno.EIO
+            connection.send(json.dumps({"error": error}).encode())

@@ -20,7 +20,7 @@ import os
 import re
 import typing as t
 
-from . import _identity, _mountapi, _mountinfo, _sources
+from . import _identity, _mountapi, _mountinfo, _sources, _unmounter
 
 # Gone with a reboot, as all that is bound is.
 _PLAIN_DIRECTORY = "/run/modelfleet/views"
@@ -178,9 +178,9 @@ def unbind(bind: str, lazy: bool = False) -> bool:
     Args:
         lazy: whoever has something of it open keeps that, whatever else the guest may do with it.
     """
-    for _mount in _mountinfo.at(bind):
+    for mount in reversed(_mountinfo.at(bind)):
         try:
-            _mountapi.unmount(bind, lazy)
+            _unmounter.take_away(mount, lazy)
         except OSError as problem:
             if problem.errno == errno.EBUSY and not lazy:
                 return False
@@ -195,7 +195,7 @@ def close_view(vm: str) -> None:
     """Unbind the view of a VM with all that is in it."""
     below = f"{source(vm)}/"
     for mount in reversed([mount for mount in _mountinfo.read() if mount.mount_point.startswith(below)]):
-        _mountapi.unmount(mount.mount_point, lazy=True)
+        _unmounter.take_away(mount, lazy=True)
     # The bind goes last: as long as it is there, the next run finds that there is something left to do.
     try:
         _remove_plain(vm)

@@ -55,7 +55,7 @@ model_centers:
   contains:
     center:
       description: The record, as RV(modelfleet.kvm.model_center_mount#module:center). It has no secrets, only their
-        names.
+        names. Of a record that cannot be read there may be no more than its C(name).
       type: dict
     unit:
       description: The systemd unit with its C(name), C(active) state, and whether it is C(enabled).
@@ -64,8 +64,8 @@ model_centers:
       description:
         - C(healthy), C(not mounted), C(wrong source), C(wrong options), C(stacked) (several mounts over one another),
           C(shadowed) (hidden by a mount further up), C(dead) (its client has ended), C(unreachable) (its client lives
-          without its servers), C(hung) (no answer by the deadline), C(error), or C(wrong content) (verify_path is not
-          there).
+          without its servers), C(hung) (no answer by the deadline), C(error), C(wrong content) (verify_path is not
+          there), or C(unreadable) (its record cannot be read, so that nothing is asked of it).
       type: str
     why:
       description: What is wrong, for people.
@@ -93,7 +93,7 @@ model_centers:
       type: bool
     users:
       description: VMs that use it, each with C(vm), C(vm_instance_uuid), C(models) and C(stale); null when libvirt
-        could not be asked.
+        could not be asked, or the record cannot be read.
       type: list
       elements: dict
     stale_users:
@@ -106,7 +106,7 @@ model_centers:
       type: list
       elements: str
     error:
-      description: Why libvirt could not be asked, null when it was.
+      description: Why libvirt could not be asked or the record cannot be read, null when neither is so.
       type: dict
 """
 
@@ -114,7 +114,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_converge, _input, _process
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_info, _input, _process
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 
 
@@ -125,7 +125,7 @@ def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     if names is not None:
         names = [_input.name(f"names[{index}]", name or "") for index, name in enumerate(names)]
     _process.require_root()
-    return {"changed": False, "model_centers": _center_converge.info(names, timeout)}
+    return {"changed": False, "model_centers": _center_info.info(names, timeout)}
 
 
 def main() -> None:

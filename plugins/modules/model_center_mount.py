@@ -54,6 +54,8 @@ options:
       - Secrets of the storage, which reach its client by files that only root can read, or by its environment, and are
         shown nowhere.
       - Without it an earlier run's secrets stay. An empty dictionary takes them away.
+      - Files of theirs that others than root could read are protected again. When one of them is gone, the secrets are
+        needed again, which is told as V(invalid_input).
     type: dict
     suboptions:
       access_key:
@@ -105,6 +107,8 @@ options:
     description:
       - Directory on a local disk in which the client of C(s3), C(davs) or C(juicefs) keeps what it has read. It must
         not be on the root file system.
+      - Several model centers may name the same. Each has its own below it, with JuiceFS each volume, and it stays when
+        the model center is absent.
     type: str
   cache_size:
     description:
@@ -133,8 +137,12 @@ options:
     default: fail
   take_over:
     description:
-      - Take the place of a mount or a unit of somebody else's at the mount point. A line in C(/etc/fstab) stays; it has
-        no effect any more while the model center is defined.
+      - Take the place of a mount or a unit of somebody else's at the mount point.
+      - A line in C(/etc/fstab), and any other unit for the mount point, stays and yields. systemd does not start it as
+        long as the model center is defined, and has it back when it is absent. Only a mount unit in
+        C(/etc/systemd/system), whose name a model center may need itself, is replaced for good.
+      - When the model center cannot be mounted, what systemd had mounted there is mounted again. Of a mount that was
+        made by hand nobody knows how.
     type: bool
     default: false
   force:

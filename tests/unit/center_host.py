@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 
 import pytest
 
@@ -49,12 +51,16 @@ class Host:
         monkeypatch.setattr(_mountinfo, "read", lambda: self.mounts)
         monkeypatch.setattr(_mountinfo, "at", lambda path: _mountinfo.stack(self.mounts, path))
         monkeypatch.setattr(_center_state, "look", self.look)
-        monkeypatch.setattr(_opener, "look", lambda *_arguments: [_opener.Found((1, 5), 0)])
+        monkeypatch.setattr(_opener, "look", self.open)
         monkeypatch.setattr(_center_files, "_PENDING", str(root / "pending"))
         monkeypatch.setattr(_center_files, "protect", lambda path: self.calls.append("protect"))
         monkeypatch.setattr(_storage._backend, "directory", lambda name: str(root / "secrets" / name))
         monkeypatch.setattr(_center_effects._unmounter, "unmount", self.unmount)
         monkeypatch.setattr(_keeper_file, "install", lambda: self.calls.append("keeper"))
+
+    def open(self, root, paths, deadline, clone=False):
+        there = os.path.isdir(root)
+        return [_opener.Found((1, 5) if there else None, 0 if there else errno.ENOENT)]
 
     def call(self, verb, unit=None, timeout=120, code="systemd_error", options=()):
         verb = " ".join([verb, *options])

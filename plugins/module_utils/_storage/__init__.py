@@ -14,7 +14,8 @@ from __future__ import annotations
 import typing as t
 
 from .. import _input
-from .._centers import Center
+from .._centers import Center, Unit, unreadable
+from .._errors import ModelfleetError
 from . import _backend, _url
 from ._backend import BackEnd, Definition
 from ._block import Block
@@ -77,6 +78,19 @@ def definition(center: Center) -> Definition:
     return _back_end(center.storage_url).definition(_url.parse(center.storage_url), center)
 
 
+def require_readable(unit: Unit) -> None:
+    """Refuse a center whose storage this release does not know, or whose record cannot be true.
+
+    Raises:
+        ModelfleetError: C(center_unreadable).
+    """
+    try:
+        definition(unit.center)
+        secret_paths(unit.center)
+    except ModelfleetError as problem:
+        raise unreadable(unit.path, f"this release does not understand it: {problem.what}") from None
+
+
 def path(url: str) -> str:
     """The path of a storage URL in its normal form."""
     return _url.parse(url).path
@@ -113,6 +127,11 @@ def secrets(center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         return {}
     files = back_end.secrets(_url.parse(center.storage_url), center, given) if given or needs_file(center) else {}
     return {_backend.secret_path(center, name): text for name, text in files.items()}
+
+
+def secret_paths(center: Center) -> list[str]:
+    """Where the files must be that the client of a center was given."""
+    return sorted(secrets(center, dict.fromkeys(center.credentials, "-")))
 
 
 def needs_file(center: Center) -> bool:

@@ -75,6 +75,7 @@ class Definition(t.NamedTuple):
         network: whether it waits for the network.
         environment: whether secrets reach the client by its environment.
         adopted: whether somebody else mounts it, so that it is only looked at.
+        cache: the directory in which its client keeps what it has read; empty for none.
         direct: whether its client answers reads from a memory of its own, which only O_DIRECT gets past.
     """
 
@@ -88,6 +89,7 @@ class Definition(t.NamedTuple):
     network: bool = True
     environment: bool = False
     adopted: bool = False
+    cache: str = ""
     direct: bool = False
 
 
@@ -184,6 +186,11 @@ def check_options(options: t.Sequence[str]) -> tuple[str, ...]:
     if len(set(keys)) != len(keys):
         raise _input.invalid("options", "an option stands there twice")
     return tuple(options)
+
+
+def own_cache(center: Center) -> str:
+    """A directory for a client that could not tell the caches of two centers apart; empty for none."""
+    return os.path.join(center.cache_dir, center.name) if center.cache_dir else ""
 
 
 def secret_path(center: Center, name: str) -> str:

@@ -95,7 +95,10 @@ class JuiceFs(BackEnd):
             # A vendor's client may call itself otherwise.
             shows = shows._replace(source="")
         local = _engine(url) in _LOCAL
-        return Definition(shows, command=command, needs=needs, network=not local, environment=bool(center.credentials))
+        environs = bool(center.credentials)
+        # In its cache volumes have directories of their own.
+        cache = center.cache_dir
+        return Definition(shows, command=command, needs=needs, network=not local, environment=environs, cache=cache)
 
     def secrets(self, url: _url.Url, center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         engine = _engine(url)

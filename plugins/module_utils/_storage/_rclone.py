@@ -21,7 +21,7 @@ from __future__ import annotations
 import typing as t
 
 from .._centers import Center
-from ._backend import Definition, Need, Shows, flags, merged, secret_path
+from ._backend import Definition, Need, Shows, flags, merged, own_cache, secret_path
 
 REMOTE = "center"
 _OPTIONS = (
@@ -35,15 +35,16 @@ def definition(center: Center, path: str, source: str) -> Definition:
     program = center.helper or "rclone"
     options = [f"config={secret_path(center, 'config')}", f"devname={source}", *_OPTIONS]
     options += ["read-only"] if center.read_only else []
-    if center.cache_dir:
+    cache = own_cache(center)
+    if cache:
         # In it rclone tells centers apart by the name of the remote, which is the same for all.
-        options += ["vfs-cache-mode=full", f"cache-dir={center.cache_dir}/{center.name}"]
+        options += ["vfs-cache-mode=full", f"cache-dir={cache}"]
         options += [f"vfs-cache-max-size={center.cache_size}M"] if center.cache_size else []
     else:
         options += ["vfs-cache-mode=off"]
     command = (program, "mount", f"{REMOTE}:{path}", center.mount_point, *flags(merged(options, center.options)))
     needs = (Need(program, "rclone", "rclone"), Need("fusermount3", "fuse3", "fuse3"))
-    return Definition(Shows(("fuse.rclone",), source), command=command, notifies=True, needs=needs)
+    return Definition(Shows(("fuse.rclone",), source), command=command, notifies=True, needs=needs, cache=cache)
 
 
 def config(values: t.Mapping[str, str]) -> dict[str, str]:

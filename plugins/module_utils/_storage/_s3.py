@@ -24,7 +24,7 @@ import typing as t
 from .. import _input
 from .._centers import Center
 from . import _rclone, _url
-from ._backend import SAFE, BackEnd, Definition, Need, Shows, access, merged, secret_path
+from ._backend import SAFE, BackEnd, Definition, Need, Shows, access, merged, own_cache, secret_path
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 _ENDPOINT = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,255}/?\Z")
@@ -67,8 +67,9 @@ class S3(BackEnd):
         options += [f"endpoint={url.get('region')}"] if url.get("region") else []
         with_keys = "access_key" in center.credentials
         options.append(f"passwd_file={secret_path(center, 'keys')}" if with_keys else "iam_role=auto")
-        if center.cache_dir:
-            options += [f"use_cache={center.cache_dir}", "del_cache"]
+        cache = own_cache(center)
+        # It tells buckets apart by their names, whatever the endpoint is, and empties the directory when it begins.
+        options += [f"use_cache={cache}", "del_cache"] if cache else []
         command = (
             program,
             url.authority + prefix,
@@ -79,7 +80,7 @@ class S3(BackEnd):
         )
         needs = (Need(program, "s3fs", "s3fs-fuse"),)
         # Of a client that is told its source the type may be a bare one.
-        return Definition(Shows(("fuse.s3fs", "fuse"), source), command=command, needs=needs)
+        return Definition(Shows(("fuse.s3fs", "fuse"), source), command=command, needs=needs, cache=cache)
 
     def refuse(self, url: _url.Url, center: Center) -> None:
         if center.cache_size and self.client(center) == "s3fs":

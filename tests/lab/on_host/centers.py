@@ -20,7 +20,9 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 _UTILS = "ansible_collections.modelfleet.kvm.plugins.module_utils"
-_center_converge, _errors = (importlib.import_module(f"{_UTILS}.{name}") for name in ("_center_converge", "_errors"))
+_center_converge, _center_info, _errors = (
+    importlib.import_module(f"{_UTILS}.{name}") for name in ("_center_converge", "_center_info", "_errors")
+)
 
 # Of the module's options.
 _NONE = "uuid storage_url credentials options client helper cache_dir cache_size verify_path mount_point".split()
@@ -42,7 +44,7 @@ def run(call: dict[str, Any]) -> dict[str, Any]:
         if "params" in call:
             result: dict[str, Any] = _center_converge.converge({**_DEFAULTS, **call["params"]}, call["check"])
             return result
-        return {"changed": False, "model_centers": _center_converge.info(call["names"], call["timeout"])}
+        return {"changed": False, "model_centers": _center_info.info(call["names"], call["timeout"])}
     except _errors.ModelfleetError as problem:
         return {"changed": False, **problem.as_result()}
 

@@ -69,9 +69,10 @@ class Storage:
 def run_as(host: Host, unit: str, *command: str, after: str = "") -> None:
     """Run a server as a unit of the host, and wait until a command says that it answers."""
     if host.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode != 0:
-        host.run(["systemctl", "reset-failed", unit], check=False)
-        # systemd forgets what was killed a moment later, or a minute, where its processes have children.
-        forgotten = f"until systemctl show --property=LoadState {unit} | grep -q not-found; do sleep 0.1; done"
+        # systemd forgets what was killed a moment later, or a minute, where its processes have children; and what has
+        # failed only then, when it is told to.
+        gone = f"systemctl show --property=LoadState {unit} | grep -q not-found"
+        forgotten = f"until {gone}; do systemctl reset-failed {unit} 2>/dev/null; sleep 0.1; done"
         host.run(["timeout", "120", "sh", "-c", forgotten], timeout=130)
         host.run(["systemd-run", "--quiet", f"--unit={unit}", *command])
     if after:

@@ -57,10 +57,12 @@ class Host:
         self.center = b.CENTER
         self.state = _center_state.HEALTHY
         self.users = [USER]
+        self.damaged = []
         self.applied, self.requests, self.failure = [], [], None
         monkeypatch.setattr(_process, "require_root", lambda: None)
         monkeypatch.setattr(_locks, "held", lambda *_arguments: contextlib.nullcontext())
         monkeypatch.setattr(_centers, "units", lambda: [self.unit()])
+        monkeypatch.setattr(_centers, "damaged", lambda: self.damaged)
         monkeypatch.setattr(_center_observe, "observe", self.observe)
         monkeypatch.setattr(_center_users, "find", lambda *_arguments: self.users)
         monkeypatch.setattr(_center_apply, "apply", lambda steps, *_rest: self.applied.append(steps))
@@ -200,6 +202,16 @@ def test_a_unit_that_is_left_over_does_not_hide_who_uses_the_center(host, monkey
     assert code(read_only=False) == "center_in_use"
 
 
+def test_a_mount_whose_unit_is_gone_is_not_taken_over_under_vms(host, monkeypatch):
+    left = dataclasses.replace(host.observe(), ours=None, unit=ON._replace(active_state="inactive"))
+    monkeypatch.setattr(_centers, "units", list)
+    monkeypatch.setattr(_center_observe, "observe", lambda *_arguments: left)
+    assert code(take_over=True) == "center_in_use"
+    assert host.applied == []
+    assert [user["vm"] for user in run(take_over=True, force=True)["unmounted"]] == ["render-4"]
+    assert run(take_over=True)["unmounted"] == []
+
+
 def test_a_dead_mount_is_replaced_whoever_uses_it(host):
     host.state = _center_state.DEAD
     assert run()["actions"] == ["remount"]
@@ -256,28 +268,13 @@ def test_what_does_not_go_together_is_refused(given, option, host):
     assert (caught.value.code, caught.value.details["option"]) == ("invalid_input", option)
 
 
-def test_what_is_of_a_center_is_shown(host, monkeypatch):
-    timer = ON._replace(name="modelfleet-keeper@depot.timer", active_state="inactive")
-    monkeypatch.setattr(_systemd, "show", lambda unit: timer if unit == timer.name else ON)
-    monkeypatch.setattr(_center_state, "look", lambda *_arguments: host.observe().seen)
-    monkeypatch.setattr(_center_state, "processes", lambda _unit: [7])
-    (found,) = _center_converge.info(["depot"], 5)
-    assert found["center"]["name"] == "depot"
-    assert (found["state"], found["daemon"], found["keeper"]) == ("healthy", [7], False)
-    assert found["drift"] == ["nobody looks after it"]
-    assert [user["vm"] for user in found["users"]] == ["render-4"]
-    with pytest.raises(ModelfleetError) as caught:
-        _center_converge.info(["other"], 5)
-    assert caught.value.code == "center_unknown"
-
-
-def test_a_libvirt_that_is_down_hides_only_the_users(host, monkeypatch):
-    def down(*_arguments):
-        raise ModelfleetError("libvirt_unavailable", "down")
-
-    monkeypatch.setattr(_center_users, "find", down)
-    monkeypatch.setattr(_systemd, "show", lambda _unit: ON)
-    monkeypatch.setattr(_center_state, "look", lambda *_arguments: host.observe().seen)
-    monkeypatch.setattr(_center_state, "processes", lambda _unit: [])
-    (found,) = _center_converge.info(None, 5)
-    assert (found["users"], found["error"]["error_code"]) == (None, "libvirt_unavailable")
+@pytest.mark.parametrize("state", ["mounted", "unmounted", "absent"])
+def test_a_center_that_cannot_be_read_is_neither_changed_nor_taken_for_gone(state, host, monkeypatch):
+    host.center = dataclasses.replace(b.CENTER, storage_url="of-another-release://depot")
+    ours = _centers.Unit(PATH, "text", host.center)
+    monkeypatch.setattr(_centers, "units", lambda: [ours])
+    assert code(state=state) == "center_unreadable"
+    monkeypatch.setattr(_centers, "units", list)
+    host.damaged = [_centers.Damaged(PATH, "depot", ModelfleetError("center_unreadable", "newer"))]
+    assert code(state=state, take_over=True) == "center_unreadable"
+    assert host.applied == []

@@ -13,9 +13,11 @@ import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _center_apply,
+    _center_effects,
     _center_files,
     _center_state,
     _center_unit,
+    _opener,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
@@ -103,6 +105,18 @@ def test_credentials_are_written_for_root_alone(host):
     assert [item.name for item in path.parent.iterdir()] == ["keys"]
 
 
+def test_credentials_that_others_could_read_are_for_root_alone_again(host):
+    path = host.root / "secrets" / "depot" / "keys"
+    path.parent.mkdir(parents=True, mode=0o755)
+    path.write_text("hunter2")
+    path.chmod(0o644)
+    view = host.view(_center_unit.render(host.center), mounted=True, private=False)
+    healthy = dataclasses.replace(view.seen, state=_center_state.HEALTHY)
+    host.apply("mounted", dataclasses.replace(view, seen=healthy))
+    assert [oct(item.stat().st_mode & 0o777) for item in (path.parent, path)] == ["0o700", "0o600"]
+    assert (path.read_text(), host.calls) == ("hunter2", [])
+
+
 def test_a_run_that_is_killed_while_it_mounts_again_leaves_word(host, monkeypatch):
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -143,3 +157,17 @@ def test_a_run_that_is_killed_leaves_word_that_mounting_is_due(host, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         host.apply("mounted", host.view("[Mount]\nWhat=/before\n", mounted=True))
     assert _center_files.is_pending("depot")
+
+
+@pytest.mark.parametrize(("error", "code"), [(0, None), (errno.ENOENT, None), (errno.ETIMEDOUT, "storage_timeout")])
+def test_a_directory_on_storage_that_hangs_is_not_made(error, code, host, monkeypatch):
+    found = _opener.Found(None if error else (1, 5), error)
+    monkeypatch.setattr(_opener, "look", lambda *_arguments: [found])
+    place = host.root / "cache" / "models"
+    if code:
+        with pytest.raises(ModelfleetError) as caught:
+            _center_effects.make_directory(str(place), 0o700, 5)
+        assert caught.value.code == code
+    else:
+        _center_effects.make_directory(str(place), 0o700, 5)
+    assert place.is_dir() is (error == errno.ENOENT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 
 import pytest
 
@@ -52,7 +53,9 @@ class Host:
         monkeypatch.setattr(_systemd, "mount_unit_name", lambda path: path.strip("/").replace("/", "-") + ".mount")
         monkeypatch.setattr(_systemd, "show", self.show)
         monkeypatch.setattr(_centers, "units", lambda: self.known)
+        monkeypatch.setattr(_centers, "damaged", list)
         monkeypatch.setattr(_keeper_file, "installed", lambda: True)
+        monkeypatch.setattr(_keeper_file, "left", lambda: True)
         monkeypatch.setattr(_center_state, "processes", lambda _unit: [7] if self.lives else [])
         monkeypatch.setattr(_center_observe.shutil, "which", lambda name, path: name if name in self.programs else None)
 
@@ -187,6 +190,15 @@ def test_a_stale_handle_means_a_dead_client_for_the_whole_mount_only(operation, 
     assert _center_state.judge(answers, lambda: True)[0] == state
 
 
+def test_a_mount_point_is_not_touched_where_something_is_mounted(host, monkeypatch):
+    touched = []
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(_center_files.os, name, lambda path, *_rest: touched.append(path) or [])
+    _center_files.protect(CENTER.mount_point)
+    _center_files.unprotect(CENTER.mount_point)
+    assert touched == []
+
+
 @pytest.mark.parametrize(("names", "calls"), [([], [True]), (["a"], [])])
 def test_only_an_empty_mount_point_is_made_immutable(names, calls, monkeypatch, tmp_path):
     for name in names:
@@ -254,11 +266,25 @@ def test_a_client_that_is_not_installed_is_named(host):
     assert caught.value.details["debian"] == "nfs-common"
 
 
-def test_a_cache_does_not_fill_the_disk_of_the_system(host, monkeypatch):
-    host.programs = {"juicefs"}
-    cached = dataclasses.replace(CENTER, storage_url="juicefs+redis://meta/1", cache_dir="/no/such/place")
-    monkeypatch.setattr(_center_files, "on_root", lambda path: path == "/no/such/place")
-    assert refusal(cached) == "cache_on_root"
+CACHED = dataclasses.replace(CENTER, storage_url="juicefs+redis://meta/1", cache_dir="/cache/models/a")
+
+
+@pytest.mark.parametrize(("where", "refused"), [("/cache/models", False), ("/cache", False), ("/", True)])
+def test_a_cache_does_not_fill_the_disk_of_the_system(where, refused, host):
+    host.programs, host.mounts = {"juicefs"}, [b.ROOT]
+    host.fragment = ""
+    system = os.stat("/").st_dev
+    host.directories["/"] = (system, 2)
+    host.directories[where] = (system if refused else system + 1, 7)
+    if refused:
+        assert refusal(CACHED, units=[]) == "cache_on_root"
+    else:
+        assert observe(CACHED, units=[]).ours is None
+
+
+def test_a_cache_on_storage_that_hangs_is_not_waited_for(host):
+    host.programs, host.error = {"juicefs"}, errno.ETIMEDOUT
+    assert refusal(CACHED, units=[]) == "storage_timeout"
 
 
 def test_a_center_does_not_take_the_place_of_another(host):
@@ -296,13 +322,13 @@ def test_what_was_only_looked_at_is_still_somebody_elses(center, fragment, host,
         "show",
         lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
     )
-    assert refusal(center, units=[ADOPTED]) == "center_conflict"
-    assert observe(center, units=[ADOPTED], take_over=True).mounted
+    assert refusal(center, units=[ADOPTED], secrets={}) == "center_conflict"
+    assert observe(center, units=[ADOPTED], secrets={}, take_over=True).mounted
     host.mounts = [b.ROOT]
     if fragment:
-        assert refusal(center, units=[ADOPTED]) == "center_conflict"
+        assert refusal(center, units=[ADOPTED], secrets={}) == "center_conflict"
     else:
-        assert not observe(center, units=[ADOPTED]).mounted
+        assert not observe(center, units=[ADOPTED], secrets={}).mounted
 
 
 def test_a_service_that_moves_does_not_take_the_place_of_somebody_elses_mount(host, monkeypatch):
@@ -315,9 +341,9 @@ def test_a_service_that_moves_does_not_take_the_place_of_somebody_elses_mount(ho
         "show",
         lambda name: _systemd.Unit(name, "loaded", "active", "enabled", fragments.get(name, ""), False),
     )
-    assert refusal(BUCKET, units=[elsewhere]) == "center_conflict"
+    assert refusal(BUCKET, units=[elsewhere], secrets={}) == "center_conflict"
     host.mounts = [b.ROOT]
-    assert observe(BUCKET, units=[elsewhere]).ours == elsewhere
+    assert observe(BUCKET, units=[elsewhere], secrets={}).ours == elsewhere
 
 
 def test_two_centers_cannot_have_one_uuid(host):
@@ -346,11 +372,63 @@ def test_another_center_may_need_the_program(url, keep_alive, needs, host):
     assert observe(units=[OURS, elsewhere]).others is needs
 
 
+def test_a_center_that_cannot_be_read_may_need_the_program(host, monkeypatch):
+    assert observe().others is False
+    damaged = _centers.Damaged("/etc/systemd/system/mnt-annex.mount", "annex", ModelfleetError("internal_error", "x"))
+    monkeypatch.setattr(_centers, "damaged", lambda: [damaged])
+    assert observe().others is True
+
+
 def test_credentials_of_a_center_that_nobody_knows_are_found(host, monkeypatch):
     monkeypatch.setattr(_center_files, "any_secrets", lambda name: name == "depot")
     unknown = dataclasses.replace(CENTER, storage_url="")
     found = observe(unknown, wanted=False, units=[])
     assert (found.ours, found.has_secrets) == (None, True)
+
+
+@pytest.fixture
+def keys(host, monkeypatch, tmp_path):
+    """The file with the secrets of a bucket that is mounted, in its directory."""
+    monkeypatch.setattr(_center_observe._storage._backend, "directory", lambda name: str(tmp_path / name))
+    host.programs, host.known = {"s3fs"}, []
+    host.fragment = ""
+    path = tmp_path / "depot" / "keys"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("AKIDEPOT7:hunter2\n")
+    path.chmod(0o600)
+    host.mounts = [b.ROOT]
+    return path
+
+
+S3FS = dataclasses.replace(BUCKET, client="s3fs", credentials=("access_key", "secret_key"))
+
+
+def test_credentials_that_are_as_they_were_written_are_right(keys):
+    found = observe(S3FS, units=[])
+    assert (found.secrets, found.private) == (True, True)
+
+
+@pytest.mark.parametrize(("file", "directory"), [(0o644, 0o700), (0o640, 0o700), (0o400, 0o700), (0o600, 0o755)])
+def test_credentials_that_others_can_read_are_seen_without_being_given(file, directory, keys):
+    keys.chmod(file)
+    keys.parent.chmod(directory)
+    for secrets in (None, {str(keys): "AKIDEPOT7:hunter2\n"}):
+        found = observe(S3FS, units=[], secrets=secrets)
+        assert (found.secrets, found.private) == (True, False)
+
+
+def test_credentials_of_somebody_elses_are_not_for_root_alone(keys, monkeypatch):
+    monkeypatch.setattr(_center_files.os, "geteuid", lambda: 4711)
+    assert observe(S3FS, units=[]).private is False
+
+
+def test_credentials_that_are_gone_are_needed_again(keys):
+    keys.unlink()
+    with pytest.raises(ModelfleetError) as caught:
+        observe(S3FS, units=[])
+    assert (caught.value.code, caught.value.details["option"]) == ("invalid_input", "credentials")
+    assert observe(S3FS, units=[], secrets={str(keys): "AKIDEPOT7:hunter3\n"}).secrets is False
+    assert observe(S3FS, units=[], wanted=False).secrets is True
 
 
 @pytest.mark.parametrize(
@@ -364,8 +442,12 @@ def test_a_timer_may_be_left_half(active, enabled, left, host, monkeypatch):
     assert observe().timer_left is left
 
 
-def test_a_mount_point_may_be_there_without_a_mount(host, tmp_path):
+def test_a_mount_point_may_be_there_without_a_mount(host, monkeypatch):
     host.mounts, host.fragment, host.known = [b.ROOT], "", []
-    missing = dataclasses.replace(CENTER, mount_point=str(tmp_path / "missing"))
+    missing = dataclasses.replace(CENTER, mount_point="/mnt/missing")
     assert observe(missing, units=[]).directory is False
-    assert observe(dataclasses.replace(missing, mount_point=str(tmp_path)), units=[]).directory is True
+    assert observe(units=[]).directory is True
+    # Where something is mounted nobody needs to ask.
+    host.mounts = [b.ROOT, MOUNT]
+    monkeypatch.setattr(_opener, "look", lambda *_arguments: pytest.fail("asked"))
+    assert observe(wanted=False).directory is True

@@ -65,6 +65,8 @@ SITUATIONS = {
     "dead": view(seen=seen(_center_state.DEAD)),
     "hung": view(seen=seen(_center_state.HUNG)),
     "new credentials": view(secrets=False, has_secrets=True),
+    "credentials that others can read": view(private=False, has_secrets=True),
+    "new credentials, in place of some that others can read": view(secrets=False, private=False, has_secrets=True),
     "credentials of a run that was killed": view(pending=True, has_secrets=True),
     "unit edited": view(ours=unit()._replace(text=_center_unit.render(CENTER) + "\n# by hand\n")),
     "unit not reloaded": view(unit=ON._replace(needs_reload=True)),
@@ -101,6 +103,12 @@ DUE = {
     "dead": (["remount"], *LEAVE),
     "hung": ([], *LEAVE),
     "new credentials": (["write_credentials", "remount"], OFF_STEPS, WITH_SECRETS),
+    "credentials that others can read": (["protect_credentials"], OFF_STEPS, WITH_SECRETS),
+    "new credentials, in place of some that others can read": (
+        ["write_credentials", "remount"],
+        OFF_STEPS,
+        WITH_SECRETS,
+    ),
     "credentials of a run that was killed": (["remount"], OFF_STEPS, WITH_SECRETS),
     "unit edited": (["write_unit", "reload_systemd"], *LEAVE),
     "unit not reloaded": (["reload_systemd"], *LEAVE),
@@ -146,6 +154,18 @@ def test_a_center_that_nobody_shall_look_after():
     alone = dataclasses.replace(CENTER, keep_alive=False)
     steps = _center_mount.plan(_center_mount.MOUNTED, alone, view(keeper=False), None)
     assert actions(steps) == ["write_unit", "reload_systemd", "stop_keeper"]
+
+
+@pytest.mark.parametrize(("others", "has_keeper"), [(True, True), (False, False)])
+def test_the_keeper_goes_with_the_last_center_that_nobody_needs_to_look_after(others, has_keeper):
+    alone = dataclasses.replace(CENTER, keep_alive=False)
+    last = view(ours=unit(alone), watched=False, others=False)
+    assert actions(_center_mount.plan("mounted", alone, last, None)) == ["remove_keeper", "reload_systemd"]
+    steps = actions(_center_mount.plan("mounted", alone, view(others=False), None))
+    assert steps == ["write_unit", "reload_systemd", "stop_keeper", "remove_keeper", "reload_systemd"]
+    kept = dataclasses.replace(last, others=others, has_keeper=has_keeper)
+    assert actions(_center_mount.plan("mounted", alone, kept, None)) == []
+    assert "remove_keeper" not in actions(_center_mount.plan("absent", alone, kept, None))
 
 
 BUCKET = dataclasses.replace(CENTER, storage_url="s3://depot-a/", verify_path="x")

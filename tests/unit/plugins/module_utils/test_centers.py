@@ -94,17 +94,17 @@ def refusal(text):
 
 
 def test_a_unit_of_a_newer_release_is_left_alone():
-    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=2")) == "center_conflict"
+    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=2")) == "center_unreadable"
 
 
 @pytest.mark.parametrize("name", ["SchemaVersion", "Name", "Uuid", "StorageUrl", "MountPoint", "ReadOnly"])
 def test_a_unit_that_lacks_something_is_damaged(name):
     lines = _center_unit.render(CENTER).splitlines(keepends=True)
-    assert refusal("".join(line for line in lines if not line.startswith(f"{name}="))) == "center_conflict"
+    assert refusal("".join(line for line in lines if not line.startswith(f"{name}="))) == "center_unreadable"
 
 
 def test_a_schema_version_that_is_no_number_is_damage():
-    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=one")) == "center_conflict"
+    assert refusal(_center_unit.render(CENTER).replace("SchemaVersion=1", "SchemaVersion=one")) == "center_unreadable"
 
 
 def test_the_units_of_a_host_are_ours_in_the_order_of_their_names(tmp_path):
@@ -118,12 +118,15 @@ def test_the_units_of_a_host_are_ours_in_the_order_of_their_names(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "mnt-f.mount").write_bytes(b"\xff\xfe")
+    newer = _center_unit.render(center(name="i", mount_point="/mnt/i")).replace("SchemaVersion=1", "SchemaVersion=2")
+    (tmp_path / "mnt-i.mount").write_text(newer, encoding="utf-8")
     (tmp_path / "mnt-g.mount").mkdir()
     (tmp_path / "mnt-h.mount").symlink_to("/nonexistent/unit")
     units = _centers.units(str(tmp_path))
     assert [unit.center.name for unit in units] == ["a", "b"]
     assert units[0].path == str(tmp_path / "mnt-a.mount")
     assert units[0].text == texts["mnt-a.mount"]
+    assert [damaged[:2] for damaged in _centers.damaged(str(tmp_path))] == [(str(tmp_path / "mnt-i.mount"), "i")]
 
 
 def test_a_host_without_units_has_no_centers(tmp_path):

@@ -228,17 +228,18 @@ def test_the_program_asks_storage_by_itself(tmp_path):
 def test_the_program_and_its_units_are_installed_and_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(_center_unit, "KEEPER", str(tmp_path / "lib" / "keeper"))
     monkeypatch.setattr(_systemd, "UNIT_DIRECTORY", str(tmp_path))
-    assert not _keeper_file.installed()
+    assert not _keeper_file.installed() and not _keeper_file.left()
     _keeper_file.install()
-    assert _keeper_file.installed()
+    assert _keeper_file.installed() and _keeper_file.left()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "lib",
         "modelfleet-keeper@.service",
         "modelfleet-keeper@.timer",
     ]
     (tmp_path / "modelfleet-keeper@.timer").write_text("edited")
-    assert not _keeper_file.installed()
+    assert not _keeper_file.installed() and _keeper_file.left()
     _keeper_file.remove()
+    assert not _keeper_file.left()
     assert list(tmp_path.iterdir()) == []
     _keeper_file.remove()
 
@@ -255,14 +256,6 @@ def test_the_program_and_its_units_are_installed_and_removed(tmp_path, monkeypat
 )
 def test_words_of_a_command_are_not_expanded_by_systemd(word, escaped):
     assert _center_unit.argument(word) == escaped
-
-
-def test_the_cache_may_be_on_a_disk_that_is_not_the_systems(monkeypatch):
-    devices = {"/": 1, "/cache": 2, "/var": 1}
-    monkeypatch.setattr(_center_files.os.path, "isdir", devices.__contains__)
-    monkeypatch.setattr(_center_files.os, "stat", lambda path: os.stat_result((0, 0, devices[path], *[0] * 7)))
-    assert _center_files.on_root("/var/cache/x") is True
-    assert _center_files.on_root("/cache/models/x") is False
 
 
 def test_storage_says_which_client_needs_a_file():

@@ -257,6 +257,17 @@ COMMANDS = {
 }
 
 
+@pytest.mark.parametrize("client", ["rclone", "s3fs"])
+def test_centers_do_not_share_a_cache(client):
+    changes = {"verify_path": "x", "client": client, "cache_dir": "/cache"}
+    depot, annex = (_storage.definition(center("s3://depot-a", name=name, **changes)) for name in ("depot", "annex"))
+    assert (depot.cache, annex.cache) == ("/cache/depot", "/cache/annex")
+    for found in (depot, annex):
+        words = " ".join(found.command)
+        assert f"{'use_cache' if client == 's3fs' else '--cache-dir'}={found.cache}" in words
+        assert "=/cache " not in f"{words} ".replace(",", " ")
+
+
 @pytest.mark.parametrize("case", COMMANDS)
 def test_how_a_url_is_mounted_by_a_client(case):
     url, changes, command = COMMANDS[case]

@@ -130,6 +130,6 @@ def test_a_damaged_unit_is_no_record_or_refused(center, cuts):
     try:
         found = _centers.parse("x.mount", text)
     except ModelfleetError as problem:
-        assert problem.code == "center_conflict"
+        assert problem.code == "center_unreadable"
         return
     assert found is None or isinstance(found, _centers.Center)
