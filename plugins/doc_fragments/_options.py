@@ -135,3 +135,43 @@ options:
       account_uuid: *account_uuid
       owner: *owner
 """
+
+    PUBLISHED = r"""
+options:
+  model:
+    description:
+      - Name of the model, with C(/) between organisation and model where it has one.
+    type: str
+    required: true
+  model_version:
+    description:
+      - Version of the model.
+    type: str
+  model_center:
+    description:
+      - Name of the model center that holds the model, as given to M(modelfleet.kvm.model_center_mount).
+    type: str
+    required: true
+  model_path:
+    description:
+      - Directory of the model below the model center. It is O(model) when not given.
+    type: str
+  jobs:
+    description:
+      - How much of the model is read at once. Storage that is reached over a network often needs several readers before
+        it gives all it can.
+    type: int
+    default: 4
+  timeout:
+    description:
+      - Seconds for which the storage may be silent. However long it takes to read the model, it is given up only when
+        not a byte came for so long.
+    type: int
+    default: 30
+notes:
+  - Reading a large model takes as long as the storage needs. Every ten seconds a line in the journal of the host says
+    how far it is, under the identifier C(ansible-) and the full name of the module. Use C(async) where a task must not
+    keep a connection open for so long.
+requirements:
+  - Linux 5.6 or later on the KVM host
+"""

@@ -41,3 +41,15 @@ def mount() -> Spec:
         "account_uuid": {"type": "str"},
         "owner": {"type": "str"},
     }
+
+
+def published() -> Spec:
+    """Options of what is done with one model in its model center, without any VM."""
+    return {
+        "model": {"type": "str", "required": True},
+        "model_version": {"type": "str"},
+        "model_center": {"type": "str", "required": True},
+        "model_path": {"type": "str"},
+        "jobs": {"type": "int", "default": 4},
+        "timeout": {"type": "int", "default": 30},
+    }

@@ -38,11 +38,12 @@ def available() -> bool:
     return libvirt is not None
 
 
-def connect(uri: str, deadline: float) -> t.Any:
+def connect(uri: str, deadline: float, read_only: bool = False) -> t.Any:
     """A connection to libvirt.
 
     Args:
         deadline: seconds that the daemon may be silent; then the connection ends, and with it every call on it.
+        read_only: have libvirt refuse every call that could change something, or that asks a guest.
 
     Raises:
         ModelfleetError: C(libvirt_unavailable), C(invalid_input).
@@ -54,7 +55,7 @@ def connect(uri: str, deadline: float) -> t.Any:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     _handle_events()
     try:
-        connection = _opened(uri, deadline)
+        connection = _opened(uri, deadline, read_only)
         connection.setKeepAlive(max(1, int(deadline) // (_UNANSWERED + 1)), _UNANSWERED)
     except libvirt.libvirtError as problem:
         raise unreachable(uri, problem) from None
@@ -63,13 +64,13 @@ def connect(uri: str, deadline: float) -> t.Any:
     return connection
 
 
-def _opened(uri: str, deadline: float) -> t.Any:
+def _opened(uri: str, deadline: float, read_only: bool) -> t.Any:
     """Open in a thread that can be left behind: there is no keepalive yet."""
     opened: concurrent.futures.Future[t.Any] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            opened.set_result(libvirt.open(uri))
+            opened.set_result(libvirt.openReadOnly(uri) if read_only else libvirt.open(uri))
         except Exception as problem:
             opened.set_exception(problem)
 

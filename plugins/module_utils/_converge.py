@@ -18,6 +18,7 @@ from . import (
     _agents,
     _apply,
     _binder,
+    _checker,
     _domain,
     _guest,
     _guest_view,
@@ -25,6 +26,7 @@ from . import (
     _observed,
     _opener,
     _plan,
+    _published,
     _records,
     _refusals,
     _scope,
@@ -51,6 +53,7 @@ class Request:
         planned: model centers that an earlier task of the same play would make, by name.
         deadline: seconds that any single wait may take.
         read_ahead_kb: see C(_guest.Guest).
+        verify: how much of a model is looked at before it is mounted, see C(_checker).
     """
 
     wanted: list[_wanted.Wanted]
@@ -60,6 +63,7 @@ class Request:
     planned: dict[str, Center]
     deadline: float
     read_ahead_kb: int = 0
+    verify: str = _checker.NONE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +97,8 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
     if request.terms.present:
         scope.refuse_collisions()
     views, broken = observe(scope.vms)
-    with _opener.Openers() as openers:
-        run = _Run(host, request, openers, scope)
+    with _opener.Openers() as openers, _checker.Checks(request.verify, request.deadline) as checks:
+        run = _Run(host, request, openers, checks, scope)
         # The host is looked at while the first guests are asked; one more, so that nobody waits for it in its place.
         with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE + 1) as pool:
             looked = pool.submit(run.look, views)
@@ -132,10 +136,18 @@ def observe(vms: t.Mapping[str, _domain.Vm]) -> tuple[dict[str, _observed.VmView
 class _Run:
     """One run on one host, whose parts VMs share."""
 
-    def __init__(self, host: _domain.Host, request: Request, openers: _opener.Openers, scope: _scope.Scope) -> None:
+    def __init__(
+        self,
+        host: _domain.Host,
+        request: Request,
+        openers: _opener.Openers,
+        checks: _checker.Checks,
+        scope: _scope.Scope,
+    ) -> None:
         self._request = request
         self._scope = scope
         self._openers = openers
+        self._checks = checks
         self._agents = _agents.Agents(host)
         self._options = _binder.Options(request.deadline, host.version, request.terms.force, openers)
 
@@ -203,7 +215,8 @@ class _Run:
         entries = list(zip(indices, wanted))
         host = look()
         view = _guest_view.with_stale(host, view, guest, _guest_view.suspicious(view, wanted, terms))
-        plans = _plan.plan_vm(host, view, entries, terms)
+        planned = _plan.plan_vm(host, view, entries, terms)
+        plans = {index: [self._checked(host, plan) for plan in several] for index, several in planned.items()}
         asked_for = [plan for plan in _each(plans) if plan.origin in (_steps.LISTED, _steps.PURGED)]
         failure = next((plan.error for plan in asked_for if plan.error), None)
         failure = failure or _refusals.too_few_ports(view, _each(plans))
@@ -215,6 +228,22 @@ class _Run:
             except ModelfleetError as problem:
                 failure = problem
         return view, plans, failure
+
+    def _checked(self, host: _observed.HostView, plan: _steps.MountPlan) -> _steps.MountPlan:
+        """A plan, or its refusal when it would show a VM a model that is not whole."""
+        if plan.after is None or not plan.shows_anew:
+            return plan
+        center, path = host.centers[plan.after.model_center_name], plan.after.model_path
+        if _observed.ModelKey(center.name, path) not in host.models:
+            # An earlier task of the same play will show it.
+            return plan
+        model = _published.Model(center, path, plan.after.model_version)
+        checked = self._checks.check(center.mount_point, path, model.uuid)
+        if checked.problem:
+            return plan.refused(_published.refused(center.name, path, checked.problem))
+        if checked.error:
+            return plan.refused(_published.unanswered(center, path, OSError(checked.error, "")))
+        return plan
 
     def _outcomes(
         self,

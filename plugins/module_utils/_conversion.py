@@ -21,11 +21,12 @@ from ._wanted import NOT_PERSISTENT, SYSTEMD
 
 
 def leaving(
-    host: HostView, vm: VmView, before: t.Optional[_records.Record], record: _records.Record
+    host: t.Optional[HostView], vm: VmView, before: t.Optional[_records.Record], record: _records.Record
 ) -> t.Optional[_records.Record]:
     """A mount by the transport that it has no more, None when there is nothing of that.
 
     Args:
+        host: None from afar; then only the devices of the VM tell.
         before: the record that there is.
         record: the one that there shall be, or the same where the mount goes.
     """
@@ -33,7 +34,8 @@ def leaving(
         return before
     if not _input.can_be_in_view(record.mount_path):
         return None
-    left = _device(vm, record) is not None or (vm.live is not None and _is_bound(host, vm, record))
+    bound = host is not None and vm.live is not None and _is_bound(host, vm, record)
+    left = bound or _device(vm, record) is not None
     return _by_the_other_transport(vm, record) if left else None
 
 

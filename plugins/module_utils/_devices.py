@@ -38,6 +38,10 @@ class Device(t.NamedTuple):
         """The token of the mount that a device of ours is for."""
         return self.alias[len(_identity.ALIAS_PREFIX) :]
 
+    def as_dict(self) -> dict[str, str]:
+        """The device as modules return it where no record is for it."""
+        return {"tag": self.tag, "alias": self.alias, "source_path": self.source}
+
 
 class Domain(t.NamedTuple):
     """What one XML description of a domain, live or persistent, says that matters here."""

@@ -231,7 +231,7 @@ class Vm:
 
 
 class Host:
-    """A connection to the libvirt of this host.
+    """A connection to the libvirt of a host, mostly of this one.
 
     Attributes:
         uri: of libvirt.
@@ -239,16 +239,17 @@ class Host:
         version: of libvirt, as a number.
     """
 
-    def __init__(self, uri: str, deadline: float) -> None:
+    def __init__(self, uri: str, deadline: float, read_only: bool = False) -> None:
         """Connect.
 
         Args:
             deadline: seconds that libvirt may be silent.
+            read_only: see C(_connection.connect).
 
         Raises:
             ModelfleetError: C(libvirt_unavailable).
         """
-        self._connection = _connection.connect(uri, deadline)
+        self._connection = _connection.connect(uri, deadline, read_only)
         self.uri = uri
         self.deadline = deadline
         try:

@@ -91,6 +91,12 @@ CATALOGUE: dict[str, Entry] = {
         "A program that mounts this kind of storage is not on the host.",
         "Install the package that the message names, or name the program with helper.",
     ),
+    "controller_unsupported": Entry(
+        "The control node lacks something that is needed",
+        "The inventory plugin asks libvirt from the control node, and the Python that it does so with has no"
+        " bindings of libvirt.",
+        "Install python3-libvirt there, or name a Python that has the module libvirt in the option python.",
+    ),
     "define_failed": Entry(
         "The VM's XML could not be changed",
         "libvirt refused the new definition of the VM, or took it without all that it needs.",
@@ -110,6 +116,12 @@ CATALOGUE: dict[str, Entry] = {
         "Two entries claim the same place",
         "Two entries, or an entry and what is mounted already, have the same mount path, tag, or model and version.",
         "Keep one of them. What is mounted and shall move is unmounted first.",
+    ),
+    "fleet_stopped": Entry(
+        "The run was stopped before this host's turn",
+        "More hosts had failed than modelfleet_max_fail_percentage allows, or a model center that was to be evacuated"
+        " is in use on another host, or another host or VM could not be looked at.",
+        "Look at the hosts that failed, then run again.",
     ),
     "guest_mount_failed": Entry(
         "The guest could not mount the model",
@@ -153,6 +165,11 @@ CATALOGUE: dict[str, Entry] = {
         "The libvirt hook that brings the sources back before a VM starts is missing or out of date.",
         "Run modelfleet.kvm.kvm_host_prepare (role modelfleet.kvm.kvm_host) on this host first.",
     ),
+    "host_unreachable": Entry(
+        "A KVM host cannot be asked",
+        "Ansible cannot connect to the host, or its libvirt does not answer, so nobody knows what runs there.",
+        "See that Ansible reaches the host and that libvirt answers there, then run again.",
+    ),
     "host_unsupported": Entry(
         "The KVM host lacks something that is needed",
         "The kernel, libvirt or virtiofsd of the host is missing or too old.",
@@ -189,6 +206,29 @@ CATALOGUE: dict[str, Entry] = {
         "The lock was not released within the deadline.",
         "Wait for the other run to end, then run again.",
     ),
+    "manifest_invalid": Entry(
+        "The manifest of a model cannot be used",
+        "The file on the host that the message names is damaged, was written by a newer release, or cannot be written.",
+        "See what is wrong with the file. Without it, the next run of modelfleet.kvm.model_verify makes it anew.",
+    ),
+    "model_damaged": Entry(
+        "A file of the model is not what it should be",
+        "It is torn, or differs from the manifest, or something writes to it. Downloads and copies that were cut short"
+        " leave such files.",
+        "Publish the files that the details name again. If they are right as they are, make the manifest anew (renew of"
+        " modelfleet.kvm.model_verify).",
+    ),
+    "model_incomplete": Entry(
+        "A file of the model is missing",
+        "The index of the model or its manifest names a file that a VM would not find below the model's directory."
+        " Links that lead out of that directory lead nowhere in a VM.",
+        "Publish the files that the details name, or the model with its links resolved, then run again.",
+    ),
+    "model_unverified": Entry(
+        "Nobody has verified this model on this host",
+        "There is no manifest of it, or files were written after that was made.",
+        "Run modelfleet.kvm.model_verify on this host, then run again.",
+    ),
     "mount_busy": Entry(
         "The model is in use in the guest",
         "A process in the guest has files of the model open or its working directory there.",
@@ -210,6 +250,16 @@ CATALOGUE: dict[str, Entry] = {
         "Each device needs a free pcie-root-port, and root ports cannot be added to a running VM.",
         "Give the VM more with modelfleet.kvm.vm_model_prepare and restart it, or unmount another model.",
     ),
+    "no_kvm_hosts": Entry(
+        "The run has no KVM hosts",
+        "The inventory has no hosts that match modelfleet_hosts, or --limit leaves all of them out.",
+        "Name KVM hosts in the limit as well, for example --limit 'llm_serving:kvm_hosts'.",
+    ),
+    "no_room_for_model": Entry(
+        "There is no room to keep the model",
+        "The host has less memory available, or the cache of the client is smaller, than the model needs.",
+        "Free memory, or allow more of it (reserve_mb, evict_mb), or give the client a larger cache (cache_size).",
+    ),
     "no_shared_memory": Entry(
         "The VM runs without shared memory",
         "virtiofs needs guest memory that is shared with the host, and that is fixed when a VM starts.",
@@ -230,6 +280,11 @@ CATALOGUE: dict[str, Entry] = {
         "This needs root",
         "Mounts, units and libvirt's processes cannot be seen or changed by other users.",
         "Connect as root or use become.",
+    ),
+    "nothing_done": Entry(
+        "No step of the playbook was run for this host",
+        "The tags of the run (--tags, --skip-tags) leave out all that the playbook does.",
+        "Correct the tags; docs/playbooks.md lists those of each playbook.",
     ),
     "program_timeout": Entry(
         "A program of the host did not end",
@@ -301,6 +356,12 @@ CATALOGUE: dict[str, Entry] = {
         "A filesystem device that is not this mount's already uses the tag.",
         "Choose another tag, or leave it out.",
     ),
+    "task_failed": Entry(
+        "A task of the playbook failed",
+        "Ansible itself refused or could not run a task: a variable of a role is missing or malformed, or Python is"
+        " missing on the host.",
+        "Read the message of Ansible; correct the variable or the host that it names.",
+    ),
     "too_many_models": Entry(
         "The view of a VM would have too many models",
         "A view holds 1000 models at most; their records are kept in the XML of the VM.",
@@ -313,10 +374,21 @@ CATALOGUE: dict[str, Entry] = {
         "List the models that the message is about in the same task, with the transport, guest and persistence of the"
         " others, or unmount them first.",
     ),
+    "vm_ambiguous": Entry(
+        "More than one VM can be meant",
+        "KVM hosts of the run have different VMs of this name, several have it shut off, or two hosts of the inventory"
+        " mean the same VM.",
+        "Name the VM by its UUID in model_vm, or say in kvm_host where it is; remove what a migration left behind.",
+    ),
     "vm_not_found": Entry(
         "There is no such VM on this host",
         "No domain has this name or UUID.",
         "Correct the name, or run on the host where the VM is.",
+    ),
+    "vm_runs_twice": Entry(
+        "The VM runs on more than one KVM host",
+        "It is being migrated at this moment, or it was started on two hosts, which destroys its disks.",
+        "Wait for the migration to end and run again. Otherwise stop one of the two at once.",
     ),
     "vm_state": Entry(
         "The VM is in a state in which this cannot be done",

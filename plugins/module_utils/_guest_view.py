@@ -14,7 +14,19 @@ import dataclasses
 import datetime
 import typing as t
 
-from . import _conversion, _guest, _identity, _input, _mount_lines, _mountinfo, _plan, _records, _transports
+from . import (
+    _conversion,
+    _guest,
+    _guest_users,
+    _identity,
+    _input,
+    _mount_lines,
+    _mountinfo,
+    _plan,
+    _records,
+    _transports,
+    _views,
+)
 from ._errors import ModelfleetError, internal
 from ._layers import device_source
 from ._observed import HostView, VmView
@@ -53,6 +65,21 @@ def for_info(vm: VmView, guest: _guest.Guest) -> VmView:
 def by_agent(vm: VmView) -> list[_records.Record]:
     """The records of what we mount in a guest."""
     return [record for record in vm.records.values() if record.guest == AGENT]
+
+
+def users(host: HostView, vm: VmView, guest: _guest.Guest) -> dict[str, list[_guest_users.Process]]:
+    """Which processes of its guest use the models of a VM, by the UUIDs of their records, as far as they can be found.
+
+    What we do not mount is left out, and so is all of a guest that did not answer.
+    """
+    found = {}
+    for record in by_agent(vm) if vm.guest is not None and vm.guest_error is None else ():
+        bind = host.source(record)
+        # In a view, the path of a model is a link to where its bind is seen.
+        path = _views.in_guest(bind) if record.in_view else record.mount_path
+        if bind:
+            found[record.uuid] = guest.users(path)
+    return found
 
 
 def suspicious(vm: VmView, wanted: t.Sequence[Wanted], terms: _plan.Terms) -> list[_records.Record]:

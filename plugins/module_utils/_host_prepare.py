@@ -30,7 +30,7 @@ _TOLD = f"{_sources.STATE_DIRECTORY}/hook-known"
 _DAEMONS = ("libvirtd.service", "virtqemud.service")
 # What the hook is made of: C(_hook) and all that it imports.
 _PARTS = """
-    _center_seen _centers _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records
+    _center_seen _centers _child _devices _errors _hook _identity _input _mountapi _mountinfo _opener _process _records
     _sources _systemd _unmounter _views
 """.split()
 

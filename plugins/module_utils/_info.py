@@ -17,10 +17,10 @@ from . import (
     _agents,
     _converge,
     _conversion,
-    _devices,
     _domain,
     _filters,
     _guest,
+    _guest_users,
     _guest_view,
     _layers,
     _observed,
@@ -32,9 +32,17 @@ from ._errors import ModelfleetError
 
 
 def mounts(
-    host: _domain.Host, vms: t.Iterable[_domain.Vm], filters: _filters.Filters, deadline: float
+    host: _domain.Host,
+    vms: t.Iterable[_domain.Vm],
+    filters: _filters.Filters,
+    deadline: float,
+    processes: bool = False,
 ) -> dict[str, list[dict[str, t.Any]]]:
-    """C(mounts) and C(errors) of a result. Only guests and storage of records that pass the filters are asked."""
+    """C(mounts) and C(errors) of a result. Only guests and storage of records that pass the filters are asked.
+
+    Args:
+        processes: whether to look for the processes of guests that use the models.
+    """
     handles = {vm.uuid: vm for vm in sorted(vms, key=lambda item: item.name)}
     views, broken = _converge.observe(handles)
     strays = {uuid: view.strays for uuid, view in views.items()}
@@ -48,15 +56,23 @@ def mounts(
     agents = _agents.Agents(host)
     with _opener.Openers() as openers, concurrent.futures.ThreadPoolExecutor(_converge.VMS_AT_ONCE) as pool:
         looked = pool.submit(_observed.observe_host, models, *places, {}, deadline, openers)
-        jobs = {uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline) for uuid, view in views.items()}
+        jobs = {
+            uuid: pool.submit(_seen, agents, handles[uuid], looked, view, deadline, processes)
+            for uuid, view in views.items()
+        }
         on_host = looked.result()
-        views = {uuid: job.result() for uuid, job in jobs.items()}
+        views = {uuid: job.result()[0] for uuid, job in jobs.items()}
+        users = {record: found for job in jobs.values() for record, found in job.result()[1].items()}
     host_uuid = host.uuid()
-    found = [_mount(on_host, view, record, host_uuid) for view in views.values() for record in _sorted(view)]
+    found = [
+        {**_mount(on_host, view, record, host_uuid), "guest_processes": users.get(record.uuid)}
+        for view in views.values()
+        for record in _sorted(view)
+    ]
     return {
         "mounts": [mount for mount in found if filters.status(mount["status"])],
         "strays": [
-            {"vm": view.name, "vm_instance_uuid": view.uuid, **_stray(device)}
+            {"vm": view.name, "vm_instance_uuid": view.uuid, **device.as_dict()}
             for view in views.values()
             for device in strays[view.uuid]
         ],
@@ -70,14 +86,13 @@ def _seen(
     looked: concurrent.futures.Future[_observed.HostView],
     view: _observed.VmView,
     deadline: float,
-) -> _observed.VmView:
+    processes: bool,
+) -> tuple[_observed.VmView, dict[str, list[_guest_users.Process]]]:
     guest = _guest.Guest(vm.name, functools.partial(agents.ask, vm), deadline)
     seen = _guest_view.for_info(view, guest)
-    return _guest_view.with_stale(looked.result(), seen, guest, _guest_view.by_agent(view))
-
-
-def _stray(device: _devices.Device) -> dict[str, str]:
-    return {"tag": device.tag, "alias": device.alias, "source_path": device.source}
+    host = looked.result()
+    seen = _guest_view.with_stale(host, seen, guest, _guest_view.by_agent(view))
+    return seen, _guest_view.users(host, seen, guest) if processes else {}
 
 
 def _sorted(view: _observed.VmView) -> list[_records.Record]:

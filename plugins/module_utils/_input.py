@@ -43,6 +43,7 @@ COMPONENT_MAX = 255
 # A root port is a place on the VM's first bus, and the guest's firmware sets aside memory for each.
 PORTS_MAX = 28
 READ_AHEAD_MAX = 65536
+JOBS_MAX = 32
 
 
 def trimmed(value: t.Any) -> t.Any:
@@ -142,6 +143,20 @@ def read_ahead(option: str, value: int) -> int:
     if not 0 <= value <= READ_AHEAD_MAX:
         raise invalid(option, f"{value} is not between 0 and {READ_AHEAD_MAX} KiB")
     return value
+
+
+def jobs(option: str, value: int) -> int:
+    """How much is done at once: 1 to 32."""
+    if not 1 <= value <= JOBS_MAX:
+        raise invalid(option, f"{value} is not between 1 and {JOBS_MAX}")
+    return value
+
+
+def mebibytes(option: str, value: int) -> int:
+    """A size in MiB, as bytes."""
+    if not 0 <= value <= 1 << 30:
+        raise invalid(option, f"{value} is not between 0 and {1 << 30} MiB")
+    return value << 20
 
 
 def is_uuid(value: str) -> bool:

@@ -19,8 +19,8 @@ from . import _center_files, _center_unit, _hook_file, _keeper, _storage, _syste
 
 # What the program is made of: C(_keeper) and all that it imports.
 _PARTS = """
-    _center_effects _center_files _center_seen _center_state _centers _errors _identity _input _keeper _locks _mountapi
-    _mountinfo _opener _probe _process _systemd _unmounter
+    _center_effects _center_files _center_seen _center_state _centers _child _errors _identity _input _keeper _locks
+    _mountapi _mountinfo _opener _probe _process _systemd _unmounter
 """.split()
 
 

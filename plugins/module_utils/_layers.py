@@ -53,11 +53,26 @@ class Layers(t.NamedTuple):
     def right(self) -> bool:
         return all(layer in (RIGHT, NOT_DUE) for layer in self)
 
+    @property
+    def seen_wrong(self) -> bool:
+        """Whether a layer that could be looked at is not right."""
+        return any(layer not in (RIGHT, NOT_DUE, UNKNOWN) for layer in self)
+
 
 def layers(host: HostView, vm: VmView, record: _records.Record) -> Layers:
     """Compare every layer with what a record wants."""
     live = _live(host, vm, record)
     return Layers(_source(host, vm, record), _device(vm.persistent, record), live, _guest_layer(host, vm, record, live))
+
+
+def from_afar(vm: VmView, record: _records.Record) -> Layers:
+    """The layers as far as another machine sees them through libvirt.
+
+    The source is not seen, nor whether a device that is right is served by a virtiofsd as it should be.
+    """
+    live = _device(vm.live, record)
+    source = NOT_DUE if vm.live is None else UNKNOWN
+    return Layers(source, _device(vm.persistent, record), live, _guest_layer(None, vm, record, live))
 
 
 def _source(host: HostView, vm: VmView, record: _records.Record) -> str:
@@ -182,11 +197,11 @@ def keeps_unit(vm: VmView, record: _records.Record) -> bool:
     return unit is not None and _mount_lines.mount_of_unit(unit) == record.device_uuid
 
 
-def _guest_layer(host: HostView, vm: VmView, record: _records.Record, live: str) -> str:
+def _guest_layer(host: t.Optional[HostView], vm: VmView, record: _records.Record, live: str) -> str:
     mount = guest_mount(vm, record, live)
     if mount != RIGHT:
         return mount
-    if record.in_view and covered(host, vm, record):
+    if host is not None and record.in_view and covered(host, vm, record):
         return FOREIGN
     parts = {guest_link(vm, record), guest_unit(vm, record)} - {RIGHT, NOT_DUE}
     return next((word for word in (FOREIGN, UNKNOWN) if word in parts), WRONG if parts else RIGHT)

@@ -34,6 +34,7 @@ _MOUNT_ATTR_RDONLY = 0x01
 _MOUNT_ATTR_NOSUID = 0x02
 _MOUNT_ATTR_NODEV = 0x04
 _READ_ONLY = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 # The kernel gives up on a path with C(..) while anything on the host is renamed or mounted.
@@ -67,7 +68,20 @@ def open_beneath(directory: int, path: str, flags: int = os.O_DIRECTORY) -> int:
     Raises:
         OSError: EXDEV when the path or a link on it leads out.
     """
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC | flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    return _open(directory, path, flags, 0)
+
+
+def open_in_tree(directory: int, path: str) -> int:
+    """A descriptor, for looking only, of what is at a path of the tree that C(read_only_clone) makes of a directory.
+
+    Raises:
+        OSError: EXDEV when the path leads out of the tree, or into what is mounted in it.
+    """
+    return _open(directory, path, 0, _RESOLVE_NO_XDEV)
+
+
+def _open(directory: int, path: str, flags: int, resolve: int) -> int:
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC | flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | resolve)
     arguments = (directory, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), ctypes.sizeof(how))
     for _attempt in range(_ATTEMPTS):
         with contextlib.suppress(BlockingIOError):

@@ -316,6 +316,19 @@ def _look_at_models(
     return {key: item.identity or source_error(center, key.path, item) for key, item in zip(keys, found)}
 
 
+def find_model(key: ModelKey, deadline: float, openers: _opener.Openers) -> _centers.Center:
+    """The center of a model that is there.
+
+    Raises:
+        ModelfleetError: why it cannot be had.
+    """
+    center = next((unit.center for unit in _centers.units() if unit.center.name == key.center), None)
+    view = _look_at_models(key.center, center, False, tuple(_mountinfo.read()), [key], deadline, openers)[key]
+    if isinstance(view, ModelfleetError):
+        raise view
+    return t.cast(_centers.Center, center)
+
+
 def _look_at_sources(paths: list[str], deadline: float) -> dict[str, tuple[int, int]]:
     below = [os.path.relpath(path, _sources.VMS_DIRECTORY) for path in paths]
     found = _opener.look(_sources.VMS_DIRECTORY, below, deadline)

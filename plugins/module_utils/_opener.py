@@ -21,17 +21,14 @@ import errno
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 import typing as t
 
-from . import _mountapi
+from . import _child, _mountapi
 
 # A path of 4096 bytes, each of which may become six characters.
 _MESSAGE = 32 << 10
-_START = "import sys; sys.path[:0] = sys.argv[2:]; from {module} import serve; serve(int(sys.argv[1]))"
 
 
 class Found(t.NamedTuple):
@@ -59,18 +56,7 @@ class Opener:
     def __init__(self, root: str) -> None:
         self._lock = threading.Lock()
         self._gave_up = False
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            # Executed, not forked, because the parent has threads; and with no descriptor of the parent's,
-            # because a stuck child would keep the parent's output open.
-            self._child = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        self._ours, self._child = _child.start(__name__)
         with contextlib.suppress(ConnectionError):
             self._ours.send(json.dumps({"root": root}).encode())
 

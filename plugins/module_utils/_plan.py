@@ -353,7 +353,7 @@ def _set_up(
     binds = found.source in (MISSING, WRONG)
     leaves = after.in_view and binds and (found.source == WRONG or host.left_over(after))
     # Another model is one that somebody may still read; what only comes back from a fault is not waited for.
-    another = leaves and before is not None and (before.intent != _records.SETTLED or _model(before) != _model(after))
+    another = leaves and before is not None and (before.intent != _records.SETTLED or before.model != after.model)
     owed = before is not None and after.in_view and vm.live is not None and _owed(before, after)
     unsettled = dataclasses.replace(after, revoke=_records.STRICT) if owed or (another and terms.strict) else after
     revoked = [Step(REVOKE, unsettled)] if unsettled.strict else []
@@ -405,12 +405,8 @@ def _set_up(
 def _owed(before: _records.Record, after: _records.Record) -> bool:
     """Whether an earlier run owes that something is revoked, which is still owed whatever this one is asked for."""
     # A model that was to go, and is wanted again, is served anyway.
-    again = before.intent == _records.UNMOUNTING and _model(before) == _model(after)
+    again = before.intent == _records.UNMOUNTING and before.model == after.model
     return before.strict and not again
-
-
-def _model(record: _records.Record) -> tuple[str, ...]:
-    return record.model_uuid, record.model_version, record.model_center_uuid, record.model_path
 
 
 def _unit_goes(vm: VmView, before: t.Optional[_records.Record], after: _records.Record) -> bool:

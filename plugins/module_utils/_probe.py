@@ -23,18 +23,16 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import time
 import typing as t
 
-from . import _mountapi
+from . import _child, _mountapi
 
 DIRECTORY = "/run/modelfleet/probes"
 
 # What is asked, in this order.
 STAT, STATVFS, LIST, VERIFY, READ = "stat", "statvfs", "list", "verify", "read"
 
-_START = "import sys; sys.path[:0] = sys.argv[2:]; from {module} import serve; serve(int(sys.argv[1]))"
 _MESSAGE = 64 << 10
 _BYTES = 64 << 10
 # Names that are looked at in search of a file to read, and directories that are entered for it.
@@ -95,19 +93,8 @@ def ask(
     if left_behind:
         return Answers((Check(STAT, errno.ETIMEDOUT, 0.0),), stuck=left_behind)
     end = time.monotonic() + deadline
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, child = _child.start(__name__)
     with ours:
-        with theirs:
-            # Executed and with no descriptor of ours, as in C(_opener).
-            child = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
         answers = _collected(ours, {"path": path, "verify": verify, "direct": direct}, end)
     if answers.error == errno.ETIMEDOUT and child.poll() is None:
         child.kill()

@@ -92,6 +92,11 @@ class Record:
         return _identity.view_uuid(self.vm_instance_uuid) if self.in_view else self.uuid
 
     @property
+    def model(self) -> tuple[str, ...]:
+        """Which model it shows, and from where."""
+        return self.model_uuid, self.model_version, self.model_center_uuid, self.model_path
+
+    @property
     def linked(self) -> bool:
         """Whether a link in the guest leads to the model, whose mount path lies elsewhere than below the view."""
         return self.in_view and _identity.seen_at(self.mount_path) != self.mount_path
@@ -140,12 +145,29 @@ def of_stray(vm: str, alias: str, tag: str) -> Record:
 
 def to_xml(records: t.Iterable[Record], vm: str) -> t.Optional[str]:
     """The metadata element for a VM's records, as libvirt wants it (without name space); None for no records."""
-    root = ET.Element("mounts", {"schema_version": str(SCHEMA_VERSION), "vm": vm})
-    for record in sorted(records, key=lambda item: item.mount_path):
-        known = {**vars(record), "read_only": str(record.read_only).lower(), "generation": str(record.generation)}
-        del known["unknown"]
-        ET.SubElement(root, "mount", {**dict(record.unknown), **known})
+    every = [_attributes(record) for record in sorted(records, key=lambda item: item.mount_path)]
+    shared = _shared(every)
+    root = ET.Element("mounts", {"schema_version": str(SCHEMA_VERSION), "vm": vm, **shared})
+    for attributes in every:
+        ET.SubElement(root, "mount", {name: value for name, value in attributes.items() if name not in shared})
     return ET.tostring(root, encoding="unicode") if len(root) else None
+
+
+def _attributes(record: Record) -> dict[str, str]:
+    known = {**vars(record), "read_only": str(record.read_only).lower(), "generation": str(record.generation)}
+    del known["unknown"]
+    return {**dict(record.unknown), **known}
+
+
+def _shared(every: list[dict[str, str]]) -> dict[str, str]:
+    """What all of several records say alike.
+
+    It is written once, at the element around them: libvirt takes as long as the text is, and a VM may have hundreds.
+    """
+    if len(every) < 2:
+        return {}
+    first, *others = every
+    return {name: first[name] for name in _FIELDS if all(other[name] == first[name] for other in others)}
 
 
 def from_domain(domain: ET.Element, vm: str) -> tuple[Record, ...]:
@@ -170,8 +192,9 @@ def from_domain(domain: ET.Element, vm: str) -> tuple[Record, ...]:
             vm_instance_uuid=vm,
             schema_version=version,
         )
+    shared = {name: value for name, value in element.attrib.items() if name not in ("schema_version", "vm")}
     mounts = [child for child in element if child.tag.rsplit("}", 1)[-1] == "mount"]
-    return tuple(_record(tuple(sorted(child.attrib.items())), vm) for child in mounts)
+    return tuple(_record(tuple(sorted({**shared, **child.attrib}.items())), vm) for child in mounts)
 
 
 # Live and persistent XML mostly say the same.

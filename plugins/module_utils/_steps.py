@@ -125,6 +125,19 @@ class MountPlan:
         """Whether the mount gets another transport than its record has."""
         return bool(self.before and self.after and self.before.transport != self.after.transport)
 
+    def refused(self, error: ModelfleetError) -> MountPlan:
+        """The plan of a mount that must be left as it is."""
+        wanted, vm, name = self.wanted, self.vm_uuid, self.vm_name
+        return MountPlan(wanted, vm, name, before=self.before, error=error, origin=self.origin)
+
+    @property
+    def shows_anew(self) -> bool:
+        """Whether the VM gets to see a model that it does not see, or not from this directory."""
+        if self.after is None or not self.steps:
+            return False
+        another = self.before is None or self.before.model != self.after.model
+        return another or any(step.action in (BIND, *ATTACHES) for step in self.steps)
+
     @property
     def actions(self) -> list[str]:
         # What comes and what goes may need the same, each on a device of its own.

@@ -143,9 +143,9 @@ def from_params(params: dict[str, t.Any], present: bool) -> list[Wanted]:
     """
     entries = params.get("mounts")
     if entries is None:
-        wanted = [_wanted("", params, params, present)]
+        wanted = [from_entry("", params, params, present)]
     else:
-        wanted = [_wanted(f"mounts[{index}]", entry, params, present) for index, entry in enumerate(entries)]
+        wanted = [from_entry(f"mounts[{index}]", entry, params, present) for index, entry in enumerate(entries)]
     if present:
         refuse_collisions(wanted)
     return wanted
@@ -196,7 +196,17 @@ def nothing(vm: str) -> Wanted:
     return Wanted("", vm, *[""] * (len(dataclasses.fields(Wanted)) - 3))
 
 
-def _wanted(where: str, entry: dict[str, t.Any], params: dict[str, t.Any], present: bool) -> Wanted:
+def from_entry(where: str, entry: dict[str, t.Any], params: dict[str, t.Any], present: bool) -> Wanted:
+    """The mount that one entry asks for.
+
+    Args:
+        where: what messages call the entry; nothing for a single mount.
+        params: what holds for all entries.
+
+    Raises:
+        ModelfleetError: C(invalid_input).
+    """
+
     def option(name: str) -> str:
         return f"{where}.{name}" if where else name
 

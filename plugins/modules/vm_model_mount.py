@@ -86,6 +86,17 @@ options:
       - Where the guest does not let it be set, that is a warning.
     type: int
     default: 4096
+  verify:
+    description:
+      - How much of a model is looked at before it is mounted, or bound again. A model that is not whole is refused
+        before anything is changed, with the file named. What is mounted already is not looked at.
+      - With V(structure) files in the safetensors format must be as long as their own headers say, and all files that
+        an index (C(*.safetensors.index.json)) names must be there. It reads headers only. Models in other formats pass.
+      - With V(manifest) all files must also be as M(modelfleet.kvm.model_verify) found them on this host, by their
+        size, time and inode. A model that was not verified there is refused.
+    type: str
+    choices: [none, structure, manifest]
+    default: structure
   return:
     description:
       - Whether RV(mounts) has V(all) mounts, or only those that were V(changed) or failed. RV(summary) counts all of
@@ -113,6 +124,7 @@ options:
         type: str
 seealso:
   - module: modelfleet.kvm.model_center_mount
+  - module: modelfleet.kvm.model_verify
   - module: modelfleet.kvm.vm_model_mount_info
   - module: modelfleet.kvm.kvm_host_prepare
 """
@@ -273,6 +285,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _arguments,
     _centers,
+    _checker,
     _converge,
     _domain,
     _input,
@@ -329,6 +342,7 @@ def run(params: dict[str, t.Any], check_mode: bool) -> list[_converge.Outcome]:
         planned=planned_centers(params["planned_centers"]) if check_mode else {},
         deadline=_input.seconds("timeout", params["timeout"]),
         read_ahead_kb=_input.read_ahead("read_ahead_kb", params["read_ahead_kb"]),
+        verify=params["verify"],
     )
     _process.require_root()
     if not request.wanted and not request.terms.purge:
@@ -349,6 +363,11 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "revoke": {"type": "str", "choices": [_records.LAZY, _records.STRICT], "default": _records.LAZY},
             "read_ahead_kb": {"type": "int", "default": 4096},
+            "verify": {
+                "type": "str",
+                "choices": [_checker.NONE, _checker.STRUCTURE, _checker.MANIFEST],
+                "default": _checker.STRUCTURE,
+            },
             "return": {"type": "str", "choices": ["changed", "all"], "default": "all"},
             "planned_centers": {
                 "type": "list",

@@ -63,6 +63,12 @@ options:
         refused.
     type: list
     elements: str
+  guest_processes:
+    description:
+      - Look for the processes of guests that use the models, see RV(mounts[].guest_processes). It asks guests for more,
+        so it takes longer.
+    type: bool
+    default: false
 notes:
   - The options that filter each take any number of values, of which a mount must match one. With several options
     it must match all of them.
@@ -132,6 +138,13 @@ mounts:
         - The same layers of what is left of the other transport, as a run that changed it was cut short, or
           somebody edited the VM. Null when nothing is left. The next run that names the mount takes it away.
       type: dict
+    guest_processes:
+      description:
+        - Processes of the guest that have something of the model open, mapped, or as their directory, each with C(pid)
+          and C(name), 20 at most. Any process of the guest can hide from this.
+        - Null unless O(guest_processes) is set, and where the guest does not answer or mounts the model by itself.
+      type: list
+      elements: dict
     drift:
       description: Whether any layer is not what the record wants, or something of another transport is left.
       type: bool
@@ -175,7 +188,8 @@ def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
     filters, deadline = _filters.from_params(params), _input.seconds("timeout", params["timeout"])
     _process.require_root()
     host = _domain.Host(params["uri"] or _domain.SYSTEM, deadline)
-    return {"changed": False, **_info.mounts(host, _vms(host, filters.vms), filters, deadline)}
+    vms = _vms(host, filters.vms)
+    return {"changed": False, **_info.mounts(host, vms, filters, deadline, params["guest_processes"])}
 
 
 def _vms(host: _domain.Host, values: _filters.Values) -> list[_domain.Vm]:
@@ -191,6 +205,7 @@ def main() -> None:
         argument_spec={
             **_arguments.common(),
             **{option: {"type": "list", "elements": "str"} for option in _filters.OPTIONS},
+            "guest_processes": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -14,12 +14,14 @@ from . import places
 from .process import CheckError, Log
 
 _OWN = ["git", "python3-venv"]
+# With which the inventory plugin asks the hosts of the lab: PyPI has its bindings as sources only.
+_CONTROL_NODE = ["python3-libvirt"]
 _LAB = places.ROOT / "tests" / "lab" / "lab"
 
 
 def missing(lab: bool) -> list[str]:
     """Return what this machine lacks, also for the lab if that is needed."""
-    names = [*_OWN, *_of_lab()] if lab else _OWN
+    names = [*_OWN, *_CONTROL_NODE, *_of_lab()] if lab else _OWN
     show = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *names]
     # It fails when a name is unknown, and lists the others all the same.
     listed = subprocess.run(show, check=False, capture_output=True, text=True).stdout.splitlines()

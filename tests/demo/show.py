@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from checks import catalogue, packages, places, tree
 from checks.process import CheckError, Log
 from modelfleet_lab import Guest, Host, Lab, LabError
+from modelfleet_lab.weights import safetensors
 
 INVENTORY = places.ROOT / "docs" / "examples" / "inventory"
 HOST = "kvm1"
@@ -87,7 +88,7 @@ def _show(lab: Lab, kind: str) -> None:
     with _timed(f"booting {VM}"):
         guest.up()
     host.run(["mkdir", "-p", f"/srv/models/{MODEL}", "/srv/models/bge/bge-m3"])
-    host.write(f"/srv/models/{MODEL}/{FILE}", os.urandom(MEGABYTES << 20))
+    host.write(f"/srv/models/{MODEL}/{FILE}", safetensors(os.urandom(MEGABYTES << 20)))
     host.write("/srv/models/bge/bge-m3/config.json", "{}\n")
     print(f"{HOST} holds the models in /srv/models; {VM} runs and sees none of them.")
 

@@ -15,13 +15,14 @@ import pytest
 from ansible_run import Ansible, Result
 
 from modelfleet_lab import Guest, Host
+from modelfleet_lab.weights import safetensors
 
 MODELS = "/srv/models"
 # Data that differs from the examples in the documentation.
 FILES = {
     "llama-nano/weights.bin": hashlib.sha512(b"llama-nano").digest() * 20_000,
     "llama-nano/config.json": b'{"hidden_size": 8}\n',
-    "acme/embed.v2/model.safetensors": hashlib.sha512(b"embed").digest() * 5_000,
+    "acme/embed.v2/model.safetensors": safetensors(hashlib.sha512(b"embed").digest() * 5_000),
     "acme/embed.v2/sub dir/vocab.txt": "a\nb\n\u00e9\n".encode(),
 }
 

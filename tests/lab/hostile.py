@@ -263,7 +263,7 @@ def filters(report: Report, source: Source, count: int) -> None:
     for _each in range(count):
         params: Params = dict.fromkeys(FILTERS)
         params[source.random.choice(FILTERS)] = [source.text() for _each in range(source.random.randint(0, 3))]
-        params.update(uri="qemu:///system", timeout=TIMEOUT)
+        params.update(guest_processes=source.random.random() < 0.2, uri="qemu:///system", timeout=TIMEOUT)
         report.call(f"vm_model_mount_info {params}", functools.partial(run, params), lambda _result: ["ok"])
 
 

@@ -92,7 +92,9 @@ def test_all_are_looked_at_in_one_run(ansible: Ansible) -> None:
         assert layers == {(vm, by): "right" if vm == "honest" else "unknown" for vm in VMS for by in KEPT}
 
 
-@pytest.mark.parametrize(("transport", "check"), [(DEVICE, True), (DEVICE, False), (VIEW, False)])
+@pytest.mark.parametrize(
+    ("transport", "check"), [pytest.param(DEVICE, True, marks=pytest.mark.long), (DEVICE, False), (VIEW, False)]
+)
 def test_mounting_is_refused_and_leaves_nothing(
     guests: Guests, prepared: dict[str, Host], ansible: Ansible, transport: str, check: bool
 ) -> None:

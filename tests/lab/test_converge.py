@@ -92,6 +92,7 @@ def tags(fleet: Fleet) -> dict[str, str]:
     return found[0]
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="all views have the same tag")
 def test_tags_change_places_and_are_handed_over(fleet: Fleet) -> None:
     first = fleet.entry(mount_path="/srv/a", tag="chat")
@@ -128,6 +129,7 @@ def test_model_goes_from_every_vm_and_a_vm_loses_everything(fleet: Fleet, second
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @BOTH_AT_LENGTH
 def test_model_in_use_is_refused_with_its_users_and_goes_by_force(fleet: Fleet) -> None:
     fleet.mount()
@@ -164,6 +166,7 @@ def both_descriptions(host: Host, guest: Guest) -> str:
     return "".join(host.run(["virsh", "dumpxml", guest.name, *how]).stdout for how in ([], ["--inactive"]))
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="what a newer release wrote is not read so far as to know its transport")
 def test_records_of_a_newer_release_are_kept_and_not_rewritten(fleet: Fleet) -> None:
     fleet.mount()

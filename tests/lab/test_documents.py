@@ -46,13 +46,18 @@ def world(prepared: dict[str, Host]) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("world")
-def test_tasks_of_the_page_about_mounts(ansible: Ansible) -> None:
+def test_tasks_of_the_pages_about_mounts_and_content(ansible: Ansible) -> None:
     shown = tasks("mounts.md")
     assert len(shown) >= 7
     for results in ansible.play(shown, as_written=True).results.values():
         assert len(results) == len(shown)
         assert all(result["changed"] for result in results)
         assert results[-1]["mounts"][0]["mount_lines"]["command"].startswith("mkdir -p /models/qwen3-tiny && mount")
+    # Those VMs are left without models, which the page about content begins with.
+    shown = tasks("content.md")
+    for results in ansible.play(shown, as_written=True).results.values():
+        assert [result["changed"] for result in results][:2] == [True, True]
+        assert len(results) == len(shown) == 3
 
 
 def examples(module: str) -> list[dict[str, Any]]:
@@ -92,12 +97,13 @@ def test_examples_of_the_modules(example_vms: list[Guest], ansible: Ansible) -> 
     # Those between are of storage that is not here; tests/lab/storage has it.
     mount_center, *_elsewhere, remove_center = examples("model_center_mount")
     prepared = [*examples("kvm_host_prepare"), mount_center, *examples("vm_model_prepare")]
-    ansible.play(prepared, limit="beta")
+    content = [*examples("model_verify"), *examples("model_prefetch")]
+    ansible.play([*prepared, *content], limit="beta")
     for guest in example_vms:
         # One was restarted.
         guest.wait_agent()
     mounted = examples("vm_model_mount")
-    looked = [*examples("vm_model_mount_info"), *examples("model_center_info")]
+    looked = [*examples("vm_model_mount_info"), *examples("model_center_info"), *examples("vm_info")]
     # Of one VM nothing was taken away, and a model center in use stays.
     rest = {"modelfleet.kvm.vm_model_mount": {"vm": "trainer-2", "state": "absent"}}
     shown = [*mounted, *looked, rest, remove_center]

@@ -79,6 +79,7 @@ def test_failing_vm_does_not_stop_the_others(fleet: Fleet) -> None:
     fleet.unmount()
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="test_view.py has what a view does instead: release, and then give back")
 def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
@@ -98,6 +99,7 @@ def test_model_in_use_is_not_taken_away(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @BOTH_AT_LENGTH
 def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
@@ -113,6 +115,7 @@ def test_model_mounted_a_second_time_in_the_guest_is_not_taken_away(fleet: Fleet
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="test_view.py has how a link of a view is switched")
 def test_another_model_at_the_same_path_replaces_the_first(fleet: Fleet) -> None:
     fleet.mount(mount_path="/model")
@@ -151,6 +154,7 @@ def test_replacing_that_fails_brings_the_first_model_back(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @BOTH_AT_LENGTH
 def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet) -> None:
     fleet.mount()
@@ -177,6 +181,7 @@ def test_model_that_a_container_in_the_guest_uses_is_not_taken_away(fleet: Fleet
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="test_view.py has it for views, which the guest must unmount too")
 def test_guest_that_mounts_by_itself_unmounts_first(fleet: Fleet) -> None:
     fleet.mount(guest="none", tag="mine")

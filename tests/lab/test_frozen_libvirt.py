@@ -76,7 +76,7 @@ def test_frozen_before_a_run(fleet: Fleet) -> None:
         pytest.param("device", 1, marks=pytest.mark.long),
         ("device", 3),
         pytest.param("device", 4, marks=pytest.mark.long),
-        ("view", 1),
+        pytest.param("view", 1, marks=pytest.mark.long),
         ("view", 4),
     ],
 )

@@ -55,6 +55,7 @@ def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> 
     assert outcome(done) == outcome(predicted)
     for host, guest in both.items():
         assert done.changes()[host] == [
+            ("modelfleet.kvm.vm_info", False),
             ("modelfleet.kvm.kvm_host_prepare", True),
             ("modelfleet.kvm.model_center_mount", True),
             ("modelfleet.kvm.vm_model_mount", True),
@@ -91,7 +92,7 @@ def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> 
     done = ansible.playbook("mount", moved, diff=True)
     assert outcome(done) == outcome(predicted)
     for name, guest in both.items():
-        assert [changed for _action, changed in done.changes()[name]] == [False, True, True]
+        assert [changed for _action, changed in done.changes()[name]] == [False, False, True, True]
         assert guest_checksum(guest, "/models/llama-nano/weights.bin") == checksum("llama-nano/weights.bin")
     ansible.playbook("unmount", moved)
     ansible.playbook("mount", variables)
@@ -100,7 +101,7 @@ def test_main_job(unprepared: dict[str, Host], ansible: Ansible, lend: Lend) -> 
     done = ansible.playbook("unmount", variables, diff=True)
     assert outcome(done) == outcome(predicted)
     for host, guest in both.items():
-        assert done.changes()[host] == [("modelfleet.kvm.vm_model_mount", True)]
+        assert done.changes()[host] == [("modelfleet.kvm.vm_info", False), ("modelfleet.kvm.vm_model_mount", True)]
         assert leftovers(guest, hosts[host]) == {}
     again = ansible.playbook("unmount", variables)
     assert {changed for results in again.changes().values() for _action, changed in results} == {False}

@@ -123,6 +123,7 @@ def test_all_in_one_run_with_a_diff(
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 @DEVICES
 def test_libvirt_restarted_under_a_vm_with_a_numa_cell(prepared: dict[str, Host], fleet: Fleet, guests: Guests) -> None:
     """libvirt 9.0 then refuses VMs without one, and takes those that were prepared."""

@@ -72,7 +72,7 @@ def test_vm_that_cannot_be_read(fleet: Fleet) -> None:
         newer = f"<mounts schema_version='99' vm='{guest.uuid}'/>"
         metadata = ["virsh", "metadata", fleet.vm, "urn:modelfleet:kvm", "--config"]
         fleet.hosts[host].run([*metadata, "--key", "modelfleet", "--set", newer])
-        run = fleet.ansible.playbook("query", limit=host)
+        run = fleet.ansible.playbook("query", limit=host, ok=False)
         fleet.hosts[host].run([*metadata, "--remove"])
         (error,) = run.of("vm_model_mount_info")[host]["errors"]
         assert (error["vm"], error["error_code"]) == (fleet.vm, "record_conflict")

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fleet import BOTH, MODELS, Fleet, device_path
+from fleet import BOTH, BOTH_AT_LENGTH, MODELS, Fleet, device_path
 
 PATH = "/models/llama-nano"
 
@@ -89,7 +89,7 @@ def test_what_the_host_mounts_below_a_model_later_is_not_in_it(fleet: Fleet) -> 
             host.run(["rmdir", below], check=False)
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> None:
     mounted = device_path(fleet.transport, PATH)
     fleet.mount()
@@ -105,7 +105,7 @@ def test_options_that_the_guest_changed_are_set_right_again(fleet: Fleet) -> Non
     fleet.unmount()
 
 
-@BOTH
+@BOTH_AT_LENGTH
 def test_no_way_out_of_the_model(fleet: Fleet) -> None:
     fleet.mount()
     for host, guest in fleet.guests.items():

@@ -122,6 +122,7 @@ def test_vm_without_shared_memory(prepared: dict[str, Host], ansible: Ansible, g
     fleet.refuse(("no_shared_memory", {}), ("no_shared_memory", {"transport": VIEW}))
 
 
+@pytest.mark.long
 @pytest.mark.transport("device", why="the view comes in the same test")
 def test_vm_without_agent_channel(prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str) -> None:
     fleet = Fleet(prepared, ansible, guests(up=False, agent=False), transport)
@@ -177,6 +178,7 @@ def crash(guest: Guest) -> None:
     wait_until(f"{guest} is crashed", 30, lambda: guest.state() == "crashed")
 
 
+@pytest.mark.long
 @pytest.mark.transport("view", why="the VM has a device beside the view")
 def test_crashed_vm(prepared: dict[str, Host], ansible: Ansible, guests: Guests, transport: str) -> None:
     crashed = Fleet(prepared, ansible, guests(up=False), transport)

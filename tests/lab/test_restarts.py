@@ -184,6 +184,7 @@ UNITS = {
 }
 
 
+@pytest.mark.long
 @BOTH_AT_LENGTH
 def test_guest_with_systemd_rebooted(disks: Fleet) -> None:
     """A Debian guest mounts by itself again when it boots; the unit that does so comes and goes with the mount."""

@@ -133,6 +133,7 @@ def hold_other(guest: Guest) -> None:
     guest.run(["sh", "-c", f"cd /models/{EMBED} && sleep 900 >/dev/null 2>&1 & echo $! > /holder"])
 
 
+@pytest.mark.long
 def test_a_model_that_is_replaced_strictly_is_revoked(fleet: Fleet) -> None:
     fleet.mount(mount_path="/models/one")
     for guest in fleet.guests.values():

@@ -175,7 +175,9 @@ def test_new_models_are_in_the_view(fleet: Fleet) -> None:
 
 @AUTO
 @pytest.mark.usefixtures("old")
-@pytest.mark.parametrize("why", ["files", "a file system", "a tag"])
+@pytest.mark.parametrize(
+    "why", ["files", *(pytest.param(why, marks=pytest.mark.long) for why in ("a file system", "a tag"))]
+)
 def test_new_models_get_devices_where_there_can_be_no_view(fleet: Fleet, why: str) -> None:
     prepare = {"files": "mkdir -p /models && echo x > /models/notes", "a file system": "mkdir -p /models/data"}
     undo = {"files": "rm /models/notes", "a file system": "umount /models/data"}

@@ -173,6 +173,7 @@ def test_auto_gives_a_device_where_there_can_be_no_link(fleet: Fleet) -> None:
     assert fleet.leftovers() == {}
 
 
+@pytest.mark.long
 def test_model_gets_another_transport_and_back(fleet: Fleet) -> None:
     fleet.mount(EMBED)
     fleet.mount(mount_path=X, transport="device")

@@ -101,6 +101,37 @@ def test_a_frozen_server_hangs_nobody(storage: Storage, mounted: dict[str, Host]
     heals(storage, mounted, ansible)
 
 
+@pytest.mark.long
+@of("sftp", "s3fs", UNCACHED, "gluster", "juicefs-redis")
+def test_content_of_storage_is_read_or_given_up(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
+    model = {"model": MODEL, "model_center": NAME, "timeout": 5}
+    calls = [
+        task("model_verify", model),
+        task("model_verify", {**model, "reread": True}),
+        task("model_prefetch", {**model, "reserve_mb": 0}),
+        task("model_prefetch", {**model, "into": "client"}),
+    ]
+    read = ansible.play(calls, limit=storage.limit)
+    for first, again, kept, client in read.results.values():
+        assert {entry["path"]: entry["sha256"] for entry in first["manifest"]}["model.safetensors"] == checksum(FILE)
+        assert (first["changed"], again["changed"], again["bytes_read"]) == (True, False, first["bytes"])
+        assert client["bytes_read"] == first["bytes"] == kept["bytes"]
+    send(mounted, "STOP", storage.server)
+    told = ansible.play(calls, limit=storage.limit)
+    assert told.seconds < 4 * BOUND
+    for results in told.results.values():
+        # What is in memory may be told without a server.
+        assert {result["error_code"] for result in results if result["failed"]} <= CODES
+        assert results[1]["failed"]
+    send(mounted, "CONT", storage.server)
+    wait_until("the server answers again", 60, state(ansible, "healthy", storage.limit))
+    for result in ansible.module("model_verify", {**model, "timeout": 30}, limit=storage.limit).values():
+        assert not result["failed"]
+        assert result["digest"]
+    for host in mounted.values():
+        host.run(["sh", "-c", "rm -f /var/lib/modelfleet/manifests/*"])
+
+
 @of("sftp", long=(UNCACHED, "s3fs", "gluster", "juicefs-redis", "dav"))
 def test_a_server_that_is_killed_comes_back(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     send(mounted, "KILL", storage.server)

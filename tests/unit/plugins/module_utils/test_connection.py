@@ -31,7 +31,7 @@ class Libvirt:
     def __init__(self):
         self.lost = set()
         self.frozen = None
-        self.opened = 0
+        self.opened = self.read_only = 0
         self.kept_alive = []
 
     def registerErrorHandler(self, _handler, _context):  # noqa: N802
@@ -41,6 +41,10 @@ class Libvirt:
         self.opened += 1
         if self.frozen:
             self.frozen.wait(30)
+        return self._answer("open", self)
+
+    def openReadOnly(self, _uri):  # noqa: N802
+        self.read_only += 1
         return self._answer("open", self)
 
     def getLibVersion(self):  # noqa: N802
@@ -88,6 +92,13 @@ def unavailable(call):
 def test_a_libvirt_that_is_lost_while_it_is_asked_has_a_code(where, libvirt):
     libvirt.lost.add(where)
     assert unavailable(lambda: _domain.Host("qemu:///system", 5.0)).details["uri"] == "qemu:///system"
+
+
+def test_a_connection_that_cannot_change_anything(libvirt):
+    _domain.Host("qemu+ssh://rack-a/system", 5.0, read_only=True)
+    assert (libvirt.read_only, libvirt.opened) == (1, 0)
+    _domain.Host("qemu:///system", 5.0)
+    assert (libvirt.read_only, libvirt.opened) == (1, 1)
 
 
 def test_what_fails_on_a_lost_connection_fails_for_that_reason(libvirt):

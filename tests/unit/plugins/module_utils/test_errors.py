@@ -15,7 +15,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import _errors
 
 PLUGINS = pathlib.Path(_errors.__file__).parents[1]
 # What takes a code as its first argument, or as another by this name.
-RAISERS = {"ModelfleetError": 0, "_failure": 0, "failure": 0, "require": 1}
+RAISERS = {"ModelfleetError": 0, "_failure": 0, "failure": 0, "require": 1, "Problem": 0, "_problem": 0}
 
 
 def trees():

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _converge,
+    _devices,
     _filters,
     _guest_view,
     _info,
@@ -216,7 +217,7 @@ def fleet(monkeypatch):
 
 def test_a_device_whose_record_is_filtered_away_is_no_stray(fleet, monkeypatch):
     found = []
-    monkeypatch.setattr(_info, "_stray", lambda device: found.append(device.tag) or {})
+    monkeypatch.setattr(_devices.Device, "as_dict", lambda device: found.append(device.tag) or {})
     fleet(models=["ocr"])
     assert found == []
 

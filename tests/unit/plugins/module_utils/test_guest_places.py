@@ -109,46 +109,57 @@ def test_what_is_missing_or_shall_be_mounted_on_may_hold_what_it_does():
 # Paths below which nothing but directories may be
 
 VIEW = "/models"
-FIND = ["find", VIEW, "-xdev", "-mindepth", "1", "-maxdepth", "3", "!", "-type", "d"]
+BELOW = ["-xdev", "-maxdepth", "3", "!", "-type", "d"]
+STAT = ["stat", "-c", "%f %n"]
+BOTH = ["find", "/proc/self/mountinfo", VIEW, *BELOW, "-exec", *STAT, VIEW, "/run/systemd/system", "{}", "+"]
+ANY = f"{FILE} /proc/self/mountinfo"
 
 
-def holding(output, *lines):
-    agent = said(*(lines or [f"{DIRECTORY} {VIEW}"]))
-    agent.results["find"] = (1, output, "find: '/models/x': Permission denied")
+def holding(*lines):
+    agent = said()
+    agent.results["find"] = (1, "".join(f"{line}\n" for line in (*lines, ANY)), "find: '/models/x': Permission denied")
     return agent
 
 
-@pytest.mark.parametrize("output", ["/models/weights.bin\n", b"\xff", "\n", "x" * 100_000])
-def test_a_directory_that_holds_something_is_in_the_way(output):
-    agent = holding(output)
-    assert guest(agent).places([VIEW, PATH], [VIEW]).in_the_way == {VIEW: (VIEW, "not empty")}
-    assert agent.commands[1:] == [FIND]
+@pytest.mark.parametrize("name", ["weights.bin", "a/b/c", "\xff", "two\nlines", "x" * 100_000])
+@pytest.mark.parametrize("mode", [FILE, LINK])
+def test_a_directory_that_holds_something_is_in_the_way(mode, name):
+    agent = holding(f"{DIRECTORY} {VIEW}", f"{mode} {VIEW}/{name}")
+    assert guest(agent).places([VIEW], [VIEW]).in_the_way == {VIEW: (VIEW, "not empty")}
+    assert agent.commands == [BOTH]
 
 
-def test_a_directory_that_holds_only_directories_is_in_nobodys_way():
-    assert guest(holding("")).places([VIEW], [VIEW]).in_the_way == {}
+@pytest.mark.parametrize("systemd", [False, True])
+def test_a_directory_that_holds_only_directories_is_in_nobodys_way(systemd):
+    agent = holding(f"{DIRECTORY} {VIEW}", *[f"{DIRECTORY} /run/systemd/system"] * systemd)
+    places = guest(agent).places([VIEW], [VIEW])
+    assert (places.in_the_way, places.directories, places.systemd) == ({}, {VIEW}, systemd)
+
+
+def test_paths_below_what_must_be_empty_may_be_directories():
+    agent = holding(f"{DIRECTORY} {VIEW}", f"{DIRECTORY} {VIEW}/llama", f"{FILE} {VIEW}x/notes")
+    assert guest(agent).places([VIEW, f"{VIEW}/llama"], [VIEW]).in_the_way == {}
 
 
 def test_only_what_must_be_empty_is_looked_into():
-    agent = holding("/models/weights.bin")
+    agent = said(f"{DIRECTORY} {VIEW}")
     assert guest(agent).places([VIEW]).in_the_way == {}
-    assert len(agent.commands) == 1
+    assert agent.commands == [BOTH[BOTH.index("stat") : -2]]
 
 
-def test_what_is_missing_is_not_looked_into():
-    agent = holding("/models/weights.bin", f"{DIRECTORY} /srv")
-    assert guest(agent).places([VIEW], [VIEW]).in_the_way == {}
-    assert len(agent.commands) == 1
+def test_what_is_missing_is_not_in_the_way():
+    agent = holding()
+    places = guest(agent).places([VIEW], [VIEW])
+    assert (places.in_the_way, places.directories) == ({}, frozenset())
 
 
 @pytest.mark.parametrize(("mode", "what"), [(LINK, "a symbolic link"), (FILE, "not a directory")])
-def test_what_is_no_directory_is_not_looked_into(mode, what):
-    agent = holding("/models/weights.bin", f"{mode} {VIEW}")
+def test_what_is_no_directory_is_in_the_way(mode, what):
+    agent = holding(f"{mode} {VIEW}", f"{mode} {VIEW}")
     assert guest(agent).places([VIEW], [VIEW]).in_the_way == {VIEW: (VIEW, what)}
-    assert not any(command[0] == "find" for command in agent.commands)
 
 
 def test_a_guest_that_looks_for_ever_is_given_up():
-    agent = holding("")
+    agent = holding()
     agent.results["find"] = FOREVER
     assert failure(guest(agent, deadline=0.1).places, [VIEW], [VIEW]).code == "agent_command_failed"

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from ansible_collections.modelfleet.kvm.plugins.module_utils import _guest_view, _plan
+from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 from ansible_collections.modelfleet.kvm.tests.unit.scripted_agent import ROOT, Agent, guest, ours
 
@@ -36,11 +38,34 @@ def view_of(*records, **changes):
     return b.running(*records, guest=None, links={}, **changes)
 
 
+def test_users_are_looked_for_where_the_guest_sees_the_models():
+    asked = []
+    there = SimpleNamespace(users=lambda path: asked.append(path) or [{"pid": 7, "name": "sh"}])
+    device = b.record(b.wanted(transport="device", mount_path="/srv/a"))
+    hidden = b.record(b.second(transport="view", mount_path="/srv/b"))
+    binds = {R.uuid: "/run/v/.m/0123-2", device.uuid: "/var/lib/x", hidden.uuid: ""}
+    host = SimpleNamespace(source=lambda record: binds[record.uuid])
+    found = _guest_view.users(host, b.running(R, device, hidden, guest=[]), there)
+    assert asked == ["/models/.m/0123-2", "/srv/a"]
+    assert found == {key: [{"pid": 7, "name": "sh"}] for key in (R.uuid, device.uuid)}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"guest": None}, {"guest": [], "guest_error": ModelfleetError("agent_unavailable", "x")}]
+)
+def test_nobody_is_looked_for_in_a_guest_that_does_not_answer(changes):
+    assert _guest_view.users(None, b.running(R, **changes), None) == {}
+
+
+def test_what_a_guest_mounts_by_itself_is_its_own():
+    assert _guest_view.users(None, b.running(b.record(b.wanted(guest="none")), guest=[]), None) == {}
+
+
 def test_before_a_view_is_mounted_its_place_and_the_kernel_are_looked_at():
-    agent = Kernel(find=(0, "/models/weights.bin\n"))
+    agent = Kernel(find=(0, "41ed /models\n81a4 /models/weights.bin\n"))
     seen = _guest_view.for_run(view_of(), guest(agent), [WANTED, NEXT], PRESENT)
     assert (seen.kernel, seen.in_the_way) == ((6, 12), {"/models": ("/models", "not empty")})
-    assert [command[0] for command in agent.commands] == ["stat", "find"]
+    assert [command[0] for command in agent.commands] == ["find"]
     assert agent.asked.count("guest-get-osinfo") == 1
 
 

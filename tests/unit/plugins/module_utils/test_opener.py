@@ -14,7 +14,7 @@ import time
 import pytest
 
 import ansible_collections.modelfleet.kvm.plugins.module_utils._opener as opener_module
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _mountapi, _opener, _sources
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _child, _mountapi, _opener, _sources
 
 ROOT = str(pathlib.Path(opener_module.__file__).parents[5])
 
@@ -121,7 +121,7 @@ DIES = "import sys  # {module}"
 
 
 def test_storage_that_never_answers_is_given_up(center, monkeypatch):
-    monkeypatch.setattr(_opener, "_START", SLEEP)
+    monkeypatch.setattr(_child, "_START", SLEEP)
     start = time.monotonic()
     found = _sources.look_at(str(center), ["acme", "file"], 0.3)
     assert 0.3 <= time.monotonic() - start < 5
@@ -130,20 +130,20 @@ def test_storage_that_never_answers_is_given_up(center, monkeypatch):
 
 def test_a_child_that_is_stuck_is_not_left_running(center, monkeypatch):
     started = []
-    popen = _opener.subprocess.Popen
+    popen = _child.subprocess.Popen
 
     def start(*arguments, **options):
         started.append(popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(_opener, "_START", SLEEP)
-    monkeypatch.setattr(_opener.subprocess, "Popen", start)
+    monkeypatch.setattr(_child, "_START", SLEEP)
+    monkeypatch.setattr(_child.subprocess, "Popen", start)
     _opener.look(str(center), ["acme"], 0.1)
     assert started[0].wait(5) < 0
 
 
 def test_a_child_that_dies_does_not_hang_anybody(center, monkeypatch):
-    monkeypatch.setattr(_opener, "_START", DIES)
+    monkeypatch.setattr(_child, "_START", DIES)
     start = time.monotonic()
     (found,) = _opener.look(str(center), ["acme"], 30)
     assert time.monotonic() - start < 10

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_state, _probe
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _center_state, _child, _probe
 
 
 def ask(root, path, verify="", deadline=10, direct=False):
@@ -91,7 +91,7 @@ def test_a_pipe_in_the_storage_does_no_harm(tmp_path, depot):
 
 
 def test_no_answer_ends_with_the_deadline(tmp_path, depot, monkeypatch):
-    monkeypatch.setattr(_probe, "_START", "import time; time.sleep(60); {module}")
+    monkeypatch.setattr(_child, "_START", "import time; time.sleep(60); {module}")
     began = time.monotonic()
     answers = ask(tmp_path, depot, deadline=0.3)
     assert time.monotonic() - began < 5
@@ -102,7 +102,7 @@ def test_no_answer_ends_with_the_deadline(tmp_path, depot, monkeypatch):
 
 
 def test_a_child_that_ends_without_a_word_is_an_error(tmp_path, depot, monkeypatch):
-    monkeypatch.setattr(_probe, "_START", "{module}")
+    monkeypatch.setattr(_child, "_START", "{module}")
     assert ask(tmp_path, depot).error == errno.EIO
 
 

@@ -60,6 +60,24 @@ def test_the_order_of_records_does_not_depend_on_who_wrote_them():
     assert _records.to_xml([one, two], VM) == _records.to_xml([two, one], VM)
 
 
+def test_what_several_records_say_alike_is_written_once():
+    root = ET.fromstring(_records.to_xml([record(), record(second())], VM))
+    assert set(root.attrib) > {"vm", "schema_version", "model_center_name", "vm_instance_uuid", "create_date"}
+    assert not any(set(root.attrib) & set(mount.attrib) for mount in root)
+    assert {"uuid", "mount_path"} <= set(root[0].attrib)
+
+
+def test_what_all_records_said_alike_does_not_reach_one_that_says_something_else():
+    one, two, other = (
+        record(),
+        record(second()),
+        record(second(mount_path="/srv/ai/3"), owner="somebody", account_uuid=""),
+    )
+    for written in ((one, two), (one, two, other), (two, other)):
+        found = _records.from_domain(stored(_records.to_xml(written, VM)), VM)
+        assert set(found) == set(written)
+
+
 def test_no_records_are_no_element():
     assert _records.to_xml([], VM) is None
 

@@ -18,11 +18,13 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _host_prepare,
     _info,
     _locks,
+    _process,
 )
 from ansible_collections.modelfleet.kvm.plugins.module_utils._errors import ModelfleetError
 from ansible_collections.modelfleet.kvm.plugins.modules import (
     kvm_host_prepare,
     model_center_mount,
+    vm_info,
     vm_model_mount,
     vm_model_mount_info,
 )
@@ -66,8 +68,8 @@ def shown(monkeypatch, run_module):
     """What the module looks at when it is run: libvirt's URI, the VMs, the filters, the deadline."""
     seen = []
 
-    def mounts(host, vms, filters, deadline):
-        assert host.deadline == deadline
+    def mounts(host, vms, filters, deadline, processes):
+        assert host.deadline == deadline and processes is False
         seen.append((host.uri, [vm.name for vm in vms], filters, deadline))
         return {"mounts": [], "errors": []}
 
@@ -189,3 +191,49 @@ def test_other_users_than_root_are_refused(module, arguments, monkeypatch, host,
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for check in (True, False):
         assert run_module(module, _ansible_check_mode=check, **arguments)["error_code"] == "not_root"
+
+
+class Domain:
+    """A VM, or with a code the failure of asking for its state."""
+
+    def __init__(self, name, state="running", code=""):
+        self.name, self.uuid, self._state, self._code = name, b.VM, state, code
+
+    def state(self):
+        if self._code:
+            raise ModelfleetError(self._code, f"VM {self.name}")
+        return self._state
+
+    def active(self):
+        return self._state != "shutoff"
+
+    def persistent(self):
+        return True
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """Makes a host that has these VMs."""
+
+    def make(*domains):
+        host = SimpleNamespace(vms=lambda: list(domains), uuid=lambda: "host")
+        monkeypatch.setattr(_domain, "Host", lambda uri, deadline: host)
+        monkeypatch.setattr(_process, "require_root", lambda: None)
+
+    return make
+
+
+def test_all_vms_of_a_host_are_shown(listed, run_module):
+    listed(Domain("render-5", "shutoff"), Domain("render-4", "paused"), Domain("gone", code="vm_not_found"))
+    result = run_module(vm_info)
+    assert (result["changed"], result["host_uuid"]) == (False, "host")
+    assert [(vm["vm"], vm["vm_state"], vm["active"], vm["persistent"]) for vm in result["vms"]] == [
+        ("render-4", "paused", True, True),
+        ("render-5", "shutoff", False, True),
+    ]
+    assert result["vms"][0]["vm_instance_uuid"] == b.VM
+
+
+def test_a_vm_that_libvirt_cannot_tell_of_is_no_vm_that_is_not_there(listed, run_module):
+    listed(Domain("render-4", code="libvirt_error"))
+    assert run_module(vm_info)["error_code"] == "libvirt_error"
