@@ -18,18 +18,16 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import typing as t
 
-from . import _mountapi, _mountinfo
+from . import _child, _mountapi, _mountinfo
 
 # File systems that wait for nobody but a disk of this host.
 _LOCAL = frozenset("btrfs erofs ext2 ext3 ext4 f2fs iso9660 overlay ramfs squashfs tmpfs xfs".split())
 # Seconds for one of the others, when a model is taken away.
 _WAIT = 5.0
 _MESSAGE = 32 << 10
-_START = "import sys; sys.path[:0] = sys.argv[2:]; from {module} import serve; serve(int(sys.argv[1]))"
 
 
 class Unmounter:
@@ -40,8 +38,7 @@ class Unmounter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._child: t.Optional[subprocess.Popen[bytes]] = None
-        self._ours: t.Optional[socket.socket] = None
+        self._child: t.Optional[tuple[socket.socket, subprocess.Popen[bytes]]] = None
 
     def unmount(self, path: str, deadline: float, lazy: bool = False) -> int:
         """Unmount what is seen at a path.
@@ -53,7 +50,8 @@ class Unmounter:
             An errno, 0 for success, ETIMEDOUT at the deadline.
         """
         with self._lock:
-            connection = self._ours or self._start()
+            self._child = self._child or _child.start(__name__)
+            connection = self._child[0]
             try:
                 connection.settimeout(deadline)
                 connection.send(json.dumps({"path": path, "lazy": lazy}).encode())
@@ -68,31 +66,15 @@ class Unmounter:
                 return errno.EIO
             return int(json.loads(answer)["error"])
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            # Executed and with no descriptor of ours, as in C(_opener).
-            self._child = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                [sys.executable, "-I", "-c", _START.format(module=__name__), str(theirs.fileno()), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._ours = ours
-        return ours
-
     def _abandon(self) -> None:
-        child, ours = self._child, self._ours
-        self._child, self._ours = None, None
-        if ours is not None:
-            ours.close()
-        if child is not None:
-            child.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(0.2)
+        if self._child is None:
+            return
+        connection, child = self._child
+        self._child = None
+        connection.close()
+        child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.2)
 
 
 _shared = Unmounter()

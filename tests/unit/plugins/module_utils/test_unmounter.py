@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _mountapi, _mountinfo, _unmounter
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _child, _mountapi, _mountinfo, _unmounter
 from ansible_collections.modelfleet.kvm.tests.unit import builders as b
 
 NFS = b.MOUNTED._replace(fstype="nfs4", source="filer:/depot")
@@ -58,14 +58,14 @@ def test_the_child_says_what_became_of_it(monkeypatch):
 
 
 def test_one_that_waits_for_ever_is_abandoned_and_the_next_is_asked(unmounter, monkeypatch, tmp_path):
-    start = _unmounter._START
-    monkeypatch.setattr(_unmounter, "_START", "import time; time.sleep(60)")
+    start = _child._START
+    monkeypatch.setattr(_child, "_START", "import time; time.sleep(60)")
     began = time.monotonic()
     assert unmounter.unmount(str(tmp_path), 0.2) == errno.ETIMEDOUT
     assert time.monotonic() - began < 10
-    monkeypatch.setattr(_unmounter, "_START", "pass")
+    monkeypatch.setattr(_child, "_START", "pass")
     assert unmounter.unmount(str(tmp_path), 30) == errno.EIO
-    monkeypatch.setattr(_unmounter, "_START", start)
+    monkeypatch.setattr(_child, "_START", start)
     assert unmounter.unmount(str(tmp_path), 30) in (errno.EINVAL, errno.EPERM)
 
 
