@@ -59,7 +59,7 @@ def decide(
         try:
             asked = _listed.read(variables)
         except ModelfleetError as problem:
-            problems[host] = [_listed.failure("", problem)]
+            problems[host] = [_listed.told("", problem)]
             continue
         if spoken and host in seen.silent:
             # Which of the VMs that it lists speak for themselves nobody can tell.
