@@ -191,6 +191,7 @@ def _on_root(center: _centers.Center, deadline: float) -> bool:
 
 
 def _require_secrets(center: _centers.Center, given: t.Optional[t.Mapping[str, str]]) -> None:
+    _storage.require_secrets(center)
     missing = [] if given is not None else _center_files.missing_secrets(center)
     if missing:
         raise _input.invalid("credentials", f"they are needed again, because {missing[0]} is not there any more")

@@ -151,6 +151,8 @@ def judge(answers: _probe.Answers, lives: t.Callable[[], bool]) -> tuple[str, st
         return UNREACHABLE, why
     if failed == _probe.VERIFY and error in (errno.ENOENT, errno.ENOTDIR):
         return WRONG_CONTENT, "verify_path is not there"
+    if failed == _probe.VERIFY and error == errno.EXDEV:
+        return WRONG_CONTENT, "verify_path is a link that leads out of the storage"
     return ERROR, why
 
 

@@ -2,31 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a model may be given to a VM, told in milliseconds, by a process that can be abandoned.
+"""Whether a model may be given to a VM, told in milliseconds, by the process that looks at its model center.
 
 This module util is private to the collection.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
 import resource
-import socket
 import threading
 import typing as t
 
-from . import _child, _content, _manifest, _mountapi
+from . import _content, _manifest, _mountapi, _opener
 from ._errors import ModelfleetError
 
 # How much is looked at before a model is mounted.
 NONE, STRUCTURE, MANIFEST = "none", "structure", "manifest"
 
-# The files of a problem, each of whose characters may become six.
-_MESSAGE = 192 << 10
-# A header of the greatest length takes about half of it. What is made to take more is refused.
+# Headers of the greatest length take about half of it. What is made to take more is refused.
 _MEMORY = 2 << 30
 # Of what is wrong. Names are as long as those who wrote them wished.
 _FILES, _NAME = 20, 1024
@@ -44,54 +39,21 @@ class Checked(t.NamedTuple):
     error: int = 0
 
 
-class Checker:
-    """A child that checks models below a root. Once it did not answer in time it is asked nothing more."""
-
-    def __init__(self, root: str) -> None:
-        self._lock = threading.Lock()
-        self._gave_up = False
-        self._ours, self._process = _child.start(__name__)
-        with contextlib.suppress(ConnectionError):
-            self._ours.send(json.dumps({"root": root}).encode())
-
-    def check(self, path: str, manifest: str, deadline: float) -> Checked:
-        """Check a model.
-
-        Args:
-            manifest: the file of the manifest that it must agree with, empty for none.
-            deadline: seconds for an answer.
-        """
-        with self._lock:
-            if self._gave_up:
-                return Checked(None, errno.ETIMEDOUT)
-            try:
-                self._ours.settimeout(deadline)
-                self._ours.send(json.dumps({"path": path, "manifest": manifest}).encode())
-                message = self._ours.recv(_MESSAGE)
-            except (socket.timeout, ConnectionError):
-                message = b""
-            if not message:
-                self._gave_up = True
-                return Checked(None, errno.ETIMEDOUT)
-        answer = json.loads(message)
-        problem = answer["problem"]
-        return Checked(problem and _content.Problem(problem[0], problem[1], tuple(problem[2])), answer["error"])
-
-    def close(self) -> None:
-        """End the child."""
-        self._ours.close()
-        self._process.kill()
-        self._process.poll()
-
-
 class Checks:
-    """The checks of a run: each model is checked once, however many VMs get it."""
+    """The checks of a run: each model is checked once, however many VMs get it.
 
-    def __init__(self, level: str, deadline: float) -> None:
+    Args:
+        level: how much is looked at.
+        deadline: seconds for the answer about a model.
+    """
+
+    def __init__(self, level: str, deadline: float, openers: _opener.Openers) -> None:
         self._level = level
         self._deadline = deadline
+        self._openers = openers
         self._lock = threading.Lock()
-        self._checkers: dict[str, tuple[Checker, threading.Lock]] = {}
+        # Those who wait for the check of a center wait for no other's.
+        self._once: dict[str, threading.Lock] = {}
         self._done: dict[tuple[str, str, str], Checked] = {}
 
     def check(self, root: str, path: str, model: str) -> Checked:
@@ -105,58 +67,56 @@ class Checks:
             return Checked(None)
         manifest = _manifest.path(model) if self._level == MANIFEST else ""
         with self._lock:
-            if root not in self._checkers:
-                self._checkers[root] = Checker(root), threading.Lock()
-            checker, once = self._checkers[root]
+            once = self._once.setdefault(root, threading.Lock())
         with once:
             key = (root, path, manifest)
             if key not in self._done:
-                self._done[key] = checker.check(path, manifest, self._deadline)
+                self._done[key] = self._asked(root, path, manifest)
             return self._done[key]
 
-    def __enter__(self) -> Checks:
-        return self
-
-    def __exit__(self, *_failure: object) -> None:
-        for checker, _once in self._checkers.values():
-            checker.close()
-
-
-def serve(descriptor: int) -> None:
-    """The child: answer the parent until it is gone."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    with socket.socket(fileno=descriptor) as connection:
-        root = json.loads(connection.recv(_MESSAGE))["root"]
-        while True:
-            message = connection.recv(_MESSAGE)
-            if not message:
-                return
-            checked = _checked(root, **json.loads(message))
-            connection.send(json.dumps(checked._asdict()).encode())
+    def _asked(self, root: str, path: str, manifest: str) -> Checked:
+        found = self._openers.call(root, __name__, {"path": path, "manifest": manifest}, self._deadline)
+        if found is None:
+            return Checked(None, errno.ETIMEDOUT)
+        code, what, *files = found["problem"] or ("", "")
+        return Checked(_content.Problem(code, what, tuple(files)) if code else None, found["error"])
 
 
-def _checked(root: str, path: str, manifest: str) -> Checked:
+def answer(root: t.Union[int, OSError], path: str, manifest: str) -> _opener.Answer:
+    """In the child: check a model.
+
+    Args:
+        manifest: the file of the manifest that it must agree with, empty for none.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     try:
-        center = _mountapi.open_directory(root)
-        try:
-            model = _mountapi.open_beneath(center, path)
-        finally:
-            os.close(center)
-        try:
-            _content.require_structure(model)
-            if manifest:
-                _require_unchanged(model, manifest)
-        finally:
-            os.close(model)
+        _require(root, path, manifest)
     except _content.Refused as refused:
-        return Checked(_shown(refused.problem))
+        return _told(refused.problem)
     except ModelfleetError as problem:
-        return Checked(_shown(_content.Problem(problem.code, problem.what)))
+        return _told(_content.Problem(problem.code, problem.what))
     except MemoryError:
-        return Checked(_content.Problem("model_damaged", "it needs more memory than a model"))
+        return _told(_content.Problem("model_damaged", "it needs more memory than a model"))
     except OSError as problem:
-        return Checked(None, problem.errno or errno.EIO)
-    return Checked(None)
+        return {"problem": None, "error": problem.errno or errno.EIO}
+    return {"problem": None, "error": 0}
+
+
+def _told(problem: _content.Problem) -> _opener.Answer:
+    files = [name[:_NAME] for name in problem.files[:_FILES]]
+    return {"problem": [problem.code, problem.what, *files], "error": 0}
+
+
+def _require(root: t.Union[int, OSError], path: str, manifest: str) -> None:
+    if isinstance(root, OSError):
+        raise root
+    model = _mountapi.open_beneath(root, path)
+    try:
+        _content.require_structure(model)
+        if manifest:
+            _require_unchanged(model, manifest)
+    finally:
+        os.close(model)
 
 
 def _require_unchanged(model: int, file: str) -> None:
@@ -166,8 +126,3 @@ def _require_unchanged(model: int, file: str) -> None:
     problem = _manifest.changed(kept, dict(_content.files(model)))
     if problem is not None:
         raise _content.Refused(problem)
-
-
-def _shown(problem: _content.Problem) -> _content.Problem:
-    """A problem that fits into a message."""
-    return problem._replace(files=tuple(name[:_NAME] for name in problem.files[:_FILES]))

@@ -107,19 +107,22 @@ def require_structure(model: int) -> None:
     names = _names(model, _SHORT_DEPTH, _SHORT_NAMES, whole=False)
     # Some systems keep what they know of a file beside it, in one of the same name with a dot before it.
     paths = sorted(path for path in names if not os.path.basename(path).startswith("."))
-    for path in paths:
-        if path.endswith(_safetensors.INDEX):
-            _require_shards(model, path)
-    for path in paths:
-        if path.endswith(_safetensors.FILE):
-            with _readable(model, path) as file, _damage(path):
-                _require_file(file)
+    indexes = [path for path in paths if path.endswith(_safetensors.INDEX)]
+    length = 0
+    for path in [*indexes, *(path for path in paths if path.endswith(_safetensors.FILE))]:
+        length += _require_shards(model, path) if path in indexes else _require_file(model, path)
+        # Parsing them takes time, and others wait for it.
+        if length > _safetensors.HEADER_MAX:
+            raise Refused(Problem("model_damaged", "its headers and indexes are larger than those of any model"))
 
 
-def _require_shards(model: int, index: str) -> None:
-    names: list[str] = []
+def _require_shards(model: int, index: str) -> int:
+    """Insist that all files are there that an index names; returns how long that is."""
+    text = b'{"weight_map": {}}'
     with _readable(model, index) as file, _damage(index):
-        names = _safetensors.shards(_read(file, _safetensors.INDEX_MAX))
+        if file is not None:
+            text = file.read(_safetensors.INDEX_MAX + 1)
+        names = _safetensors.shards(text)
     missing: dict[str, Problem] = {}
     for name in names:
         path = os.path.join(os.path.dirname(index), name)
@@ -131,20 +134,18 @@ def _require_shards(model: int, index: str) -> None:
     for problem in missing.values():
         what = f"{problem.what}, and {os.path.basename(index)} names it"
         raise Refused(problem._replace(what=what, files=tuple(missing)))
+    return len(text)
 
 
-def _require_file(file: t.Optional[t.BinaryIO]) -> None:
-    if file is not None:
+def _require_file(model: int, path: str) -> int:
+    """Insist that a file is whole; returns how long its header is."""
+    with _readable(model, path) as file, _damage(path):
+        if file is None:
+            return 0
         size = os.fstat(file.fileno()).st_size
         length = _safetensors.header_length(file.read(_safetensors.PREFIX), size)
         _safetensors.require_size(_safetensors.file_size(file.read(length)), size)
-
-
-def _read(file: t.Optional[t.BinaryIO], limit: int) -> bytes:
-    text = b'{"weight_map": {}}' if file is None else file.read(limit + 1)
-    if len(text) > limit:
-        raise _safetensors.Damaged(f"it has more than {limit} bytes")
-    return text
+        return length
 
 
 @contextlib.contextmanager

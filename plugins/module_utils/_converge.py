@@ -97,8 +97,8 @@ def converge(host: _domain.Host, request: Request) -> list[Outcome]:
     if request.terms.present:
         scope.refuse_collisions()
     views, broken = observe(scope.vms)
-    with _opener.Openers() as openers, _checker.Checks(request.verify, request.deadline) as checks:
-        run = _Run(host, request, openers, checks, scope)
+    with _opener.Openers() as openers:
+        run = _Run(host, request, openers, scope)
         # The host is looked at while the first guests are asked; one more, so that nobody waits for it in its place.
         with concurrent.futures.ThreadPoolExecutor(VMS_AT_ONCE + 1) as pool:
             looked = pool.submit(run.look, views)
@@ -136,18 +136,11 @@ def observe(vms: t.Mapping[str, _domain.Vm]) -> tuple[dict[str, _observed.VmView
 class _Run:
     """One run on one host, whose parts VMs share."""
 
-    def __init__(
-        self,
-        host: _domain.Host,
-        request: Request,
-        openers: _opener.Openers,
-        checks: _checker.Checks,
-        scope: _scope.Scope,
-    ) -> None:
+    def __init__(self, host: _domain.Host, request: Request, openers: _opener.Openers, scope: _scope.Scope) -> None:
         self._request = request
         self._scope = scope
         self._openers = openers
-        self._checks = checks
+        self._checks = _checker.Checks(request.verify, request.deadline, openers)
         self._agents = _agents.Agents(host)
         self._options = _binder.Options(request.deadline, host.version, request.terms.force, openers)
 

@@ -14,7 +14,19 @@ import os
 import re
 import typing as t
 
-from . import _center_files, _checker, _content, _input, _locks, _manifest, _progress, _published, _reader, _reading
+from . import (
+    _center_files,
+    _checker,
+    _content,
+    _input,
+    _locks,
+    _manifest,
+    _opener,
+    _progress,
+    _published,
+    _reader,
+    _reading,
+)
 from ._errors import ModelfleetError
 
 # How much is compared, each with all before it.
@@ -93,23 +105,23 @@ def given(option: str, entries: t.Sequence[t.Mapping[str, t.Any]]) -> Expectatio
     return found
 
 
-def verify(model: _published.Model, terms: Terms, log: _progress.Log) -> Verified:
+def verify(model: _published.Model, terms: Terms, openers: _opener.Openers, log: _progress.Log) -> Verified:
     """Compare what is published with its manifest, and keep that, or make it when there is none.
 
     Raises:
         ModelfleetError: C(model_incomplete), C(model_damaged), C(model_unverified), and what the storage may do.
     """
     try:
-        return _verify(model, terms, log)
+        return _verify(model, terms, openers, log)
     except _content.Refused as refused:
         raise _published.refused(model.center.name, model.path, refused.problem) from None
     except OSError as problem:
         raise _published.unanswered(model.center, model.path, problem) from None
 
 
-def _verify(model: _published.Model, terms: Terms, log: _progress.Log) -> Verified:
-    with _checker.Checks(_checker.STRUCTURE, terms.deadline) as checks:
-        checked = checks.check(model.center.mount_point, model.path, model.uuid)
+def _verify(model: _published.Model, terms: Terms, openers: _opener.Openers, log: _progress.Log) -> Verified:
+    checks = _checker.Checks(_checker.STRUCTURE, terms.deadline, openers)
+    checked = checks.check(model.center.mount_point, model.path, model.uuid)
     if checked.error:
         raise OSError(checked.error, os.strerror(checked.error))
     if checked.problem:

@@ -13,7 +13,9 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 
 # Numbers of system calls added since Linux 5.1 are the same on every architecture but alpha.
@@ -35,6 +37,8 @@ _READ_ONLY = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
 _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
+# The kernel gives up on a path with C(..) while anything on the host is renamed or mounted.
+_ATTEMPTS = 20
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
@@ -55,13 +59,16 @@ def open_directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def open_beneath(directory: int, path: str) -> int:
+def open_beneath(directory: int, path: str, flags: int = os.O_DIRECTORY) -> int:
     """A descriptor of a directory below another; links are followed as long as they stay below (openat2(2), Linux 5.6).
+
+    Args:
+        flags: 0 for anything, not only a directory.
 
     Raises:
         OSError: EXDEV when the path or a link on it leads out.
     """
-    return _open(directory, path, os.O_DIRECTORY, 0)
+    return _open(directory, path, flags, 0)
 
 
 def open_in_tree(directory: int, path: str) -> int:
@@ -75,9 +82,11 @@ def open_in_tree(directory: int, path: str) -> int:
 
 def _open(directory: int, path: str, flags: int, resolve: int) -> int:
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC | flags, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | resolve)
-    return _call(
-        _SYS_OPENAT2, directory, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), ctypes.sizeof(how), name=path
-    )
+    arguments = (directory, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), ctypes.sizeof(how))
+    for _attempt in range(_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            return _call(_SYS_OPENAT2, *arguments, name=path)
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
 
 def read_only_clone(directory: int, shared: bool = False) -> int:

@@ -9,7 +9,7 @@ be killed. So a child does it and hands over what it opened; whoever asked gives
 late child opened goes with the child, and can change nothing.
 
 Protocol: over a socket, one JSON object per message. First the root, then path after path, each answered with one
-object, and a descriptor where one was asked for.
+object, and a descriptor where one was asked for; or modules to import, whose C(answer) is told the rest of the message.
 
 This module util is private to the collection.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
@@ -27,8 +28,10 @@ import typing as t
 
 from . import _child, _mountapi
 
-# A path of 4096 bytes, each of which may become six characters.
-_MESSAGE = 32 << 10
+# Paths of up to 4096 bytes, each of which may become six characters.
+_MESSAGE = 192 << 10
+
+Answer = dict[str, t.Any]
 
 
 class Found(t.NamedTuple):
@@ -76,18 +79,38 @@ class Opener:
                 found += [answer] if answer else []
         return found + [Found(None, errno.ETIMEDOUT)] * (len(paths) - len(found))
 
+    def call(self, module: str, arguments: Answer, deadline: float) -> t.Optional[Answer]:
+        """Have a module look at something below the root.
+
+        Args:
+            module: its name; its C(answer) gets a descriptor of the root, or why there is none, and the arguments.
+
+        Returns:
+            What it answered, None for nothing by the deadline.
+        """
+        with self._lock:
+            if self._gave_up:
+                return None
+            asked = self._exchange({"module": module, "arguments": arguments}, time.monotonic() + deadline)
+            self._gave_up = asked is None
+            return asked and asked[0]
+
     def _ask(self, path: str, clone: bool, end: float) -> t.Optional[Found]:
+        asked = self._exchange({"path": path, "clone": clone}, end)
+        if asked is None:
+            return None
+        answer, descriptors = asked
+        identity = tuple(answer["identity"]) if answer["identity"] else None
+        return Found(identity, answer["error"], descriptors[0] if descriptors else -1)
+
+    def _exchange(self, request: Answer, end: float) -> t.Optional[tuple[Answer, list[int]]]:
         try:
             self._ours.settimeout(max(0.001, end - time.monotonic()))
-            self._ours.send(json.dumps({"path": path, "clone": clone}).encode())
+            self._ours.send(json.dumps(request).encode())
             message, descriptors, _flags, _address = socket.recv_fds(self._ours, _MESSAGE, 1)
         except (socket.timeout, ConnectionError):
             return None
-        if not message:
-            return None
-        answer = json.loads(message)
-        identity = tuple(answer["identity"]) if answer["identity"] else None
-        return Found(identity, answer["error"], descriptors[0] if descriptors else -1)
+        return (json.loads(message), descriptors) if message else None
 
     def close(self) -> None:
         """End the child. It is not waited for: one that is stuck in the kernel would take us along."""
@@ -105,11 +128,17 @@ class Openers:
 
     def look(self, root: str, paths: t.Sequence[str], deadline: float, clone: bool = False) -> list[Found]:
         """As C(Opener.look)."""
+        return self._of(root).look(paths, deadline, clone)
+
+    def call(self, root: str, module: str, arguments: Answer, deadline: float) -> t.Optional[Answer]:
+        """As C(Opener.call)."""
+        return self._of(root).call(module, arguments, deadline)
+
+    def _of(self, root: str) -> Opener:
         with self._lock:
             if root not in self._openers:
                 self._openers[root] = Opener(root)
-            opener = self._openers[root]
-        return opener.look(paths, deadline, clone)
+            return self._openers[root]
 
     def __enter__(self) -> Openers:
         return self
@@ -139,6 +168,9 @@ def serve(descriptor: int) -> None:
                     root = _mountapi.open_directory(request["root"])
                 except OSError as problem:
                     root = problem
+            elif "module" in request:
+                answer = importlib.import_module(request["module"]).answer(root, **request["arguments"])
+                connection.send(json.dumps(answer).encode())
             elif isinstance(root, OSError):
                 connection.send(_message(None, root.errno))
             else:

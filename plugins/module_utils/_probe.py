@@ -26,7 +26,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _child
+from . import _child, _mountapi
 
 DIRECTORY = "/run/modelfleet/probes"
 
@@ -192,9 +192,9 @@ def serve(descriptor: int) -> None:
             (LIST, lambda: os.listdir(path)),
         ]
         if verify:
-            operations.append((VERIFY, lambda: os.stat(os.path.join(path, verify))))
+            operations.append((VERIFY, lambda: _verify(path, verify)))
         flags = os.O_DIRECT if request["direct"] else 0
-        operations.append((READ, lambda: _read(os.path.join(path, verify), flags)))
+        operations.append((READ, lambda: _read_below(path, verify or ".", flags)))
         names = [operation for operation, _call in operations]
         for (operation, call), following in zip(operations, [*names[1:], ""]):
             began = time.monotonic()
@@ -210,16 +210,42 @@ def serve(descriptor: int) -> None:
         connection.send(b'{"done": true}')
 
 
+@contextlib.contextmanager
+def _opened(path: str, below: str) -> t.Iterator[int]:
+    """A descriptor, for looking only, of what is below a directory; links that lead out of that are not followed."""
+    root = _mountapi.open_directory(path)
+    try:
+        found = _mountapi.open_beneath(root, below, 0)
+    finally:
+        os.close(root)
+    try:
+        yield found
+    finally:
+        os.close(found)
+
+
+def _verify(path: str, verify: str) -> None:
+    with _opened(path, verify) as found:
+        os.fstat(found)
+
+
+def _read_below(path: str, below: str, flags: int) -> None:
+    with _opened(path, below) as found:
+        # By its descriptor, so that no link on the way is followed again.
+        again = f"/proc/self/fd/{found}"
+        if stat.S_ISDIR(os.fstat(found).st_mode):
+            _read(again, flags)
+        else:
+            _read_file(again, flags)
+
+
 def _read(path: str, flags: int, depth: int = _DEPTH) -> None:
-    """Read some bytes of a file, or of the first that is found below a directory."""
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        _read_file(path, flags)
-        return
+    """Read some bytes of the first file that is found below a directory."""
     directories = []
     with os.scandir(path) as entries:
         for _number, entry in zip(range(_NAMES), entries):
             if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size:
-                _read_file(entry.path, flags)
+                _read_file(entry.path, flags | os.O_NOFOLLOW)
                 return
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.path)
@@ -229,7 +255,7 @@ def _read(path: str, flags: int, depth: int = _DEPTH) -> None:
 
 def _read_file(path: str, flags: int) -> None:
     # O_NONBLOCK: whatever it is, opening it is not waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | flags)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
         # Bytes that are in memory already prove nothing.
         with contextlib.suppress(OSError):

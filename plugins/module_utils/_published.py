@@ -32,7 +32,7 @@ class Model(t.NamedTuple):
         return _identity.model_uuid(self.center.uuid, self.path, self.version)
 
 
-def from_params(params: dict[str, t.Any], deadline: float) -> Model:
+def from_params(params: dict[str, t.Any], deadline: float, openers: _opener.Openers) -> Model:
     """The model that a task is about.
 
     Args:
@@ -49,8 +49,7 @@ def from_params(params: dict[str, t.Any], deadline: float) -> Model:
     center = _input.name("model_center", params["model_center"])
     path = _input.relative_path("model_path", params["model_path"] or name)
     version = _input.version("model_version", params["model_version"]) if params["model_version"] else ""
-    with _opener.Openers() as openers:
-        return Model(_observed.find_model(_observed.ModelKey(center, path), deadline, openers), path, version)
+    return Model(_observed.find_model(_observed.ModelKey(center, path), deadline, openers), path, version)
 
 
 def refused(center: str, path: str, problem: _content.Problem) -> ModelfleetError:

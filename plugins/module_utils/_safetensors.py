@@ -22,6 +22,8 @@ PREFIX = 8
 # The format's own limit for a header; an index has the same names and less beside them.
 HEADER_MAX = 100_000_000
 INDEX_MAX = HEADER_MAX
+# A model in more files is none.
+SHARDS_MAX = 10_000
 
 _POINTER = b"version "
 
@@ -95,10 +97,14 @@ def shards(index: bytes) -> list[str]:
     Raises:
         Damaged: for what is no index, or one that names what cannot be a file below its directory.
     """
+    if len(index) > INDEX_MAX:
+        raise Damaged(f"it has more than {INDEX_MAX} bytes")
     names = _object(index, "it").get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise Damaged("it has no weight_map that names files")
     found = sorted(set(names.values()))
+    if len(found) > SHARDS_MAX:
+        raise Damaged(f"it names more than {SHARDS_MAX} files")
     if not all(_is_below(name) for name in found):
         raise Damaged("it names a file outside of its directory")
     return found

@@ -68,7 +68,7 @@ options:
         description: For C(s3), and the object storage of C(juicefs).
         type: str
       password:
-        description: For C(smb) and C(davs).
+        description: For C(smb), which is mounted as a guest only with C(guest) in O(options), and C(davs).
         type: str
       bearer_token:
         description: For C(davs).
@@ -118,6 +118,7 @@ options:
     description:
       - Path below the mount point that must be there, a file or a directory. It is read as a proof that the storage is
         the right one and answers. Without it, any file that is found is read.
+      - Symbolic links in it are followed as long as they stay below the mount point.
       - Required for C(s3) and C(davs), whose clients mount what does not exist, and for C(ceph) by C(fuse), where it is
         shown nowhere what is mounted.
     type: str

@@ -125,6 +125,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _arguments,
     _input,
     _model_prefetch,
+    _opener,
     _process,
     _progress,
     _published,
@@ -144,7 +145,8 @@ def run(params: dict[str, t.Any], check_mode: bool, log: _progress.Log) -> dict[
         check_mode=check_mode,
     )
     _process.require_root()
-    model = _published.from_params(params, terms.deadline)
+    with _opener.Openers() as openers:
+        model = _published.from_params(params, terms.deadline, openers)
     done = _model_prefetch.prefetch(model, terms, log)
     return {
         "changed": done.bytes_read > 0,

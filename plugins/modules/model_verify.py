@@ -162,6 +162,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _input,
     _manifest,
     _model_verify,
+    _opener,
     _process,
     _progress,
     _published,
@@ -184,8 +185,9 @@ def run(params: dict[str, t.Any], check_mode: bool, diff_mode: bool, log: _progr
     if terms.given and terms.renew:
         raise _input.invalid("renew", "it makes a manifest, and one is given")
     _process.require_root()
-    model = _published.from_params(params, terms.deadline)
-    verified = _model_verify.verify(model, terms, log)
+    with _opener.Openers() as openers:
+        model = _published.from_params(params, terms.deadline, openers)
+        verified = _model_verify.verify(model, terms, openers, log)
     result = {
         "changed": verified.changed,
         "actions": [_model_verify.WRITE] if verified.changed else [],

@@ -82,7 +82,7 @@ def sort(host: str, asked: Asked, seen: _seen.Seen, spoken: _spoken.Spoken, pres
         if not isinstance(name, str):
             found.nameless = True
             wrong = _input.invalid(f"{MOUNTS}[{index}].vm", "it is required, the name or UUID of a VM")
-            found.failures.append(told("", wrong))
+            found.failures.append(failure(vm="", problem=wrong))
         elif spoken.claims(host, name):
             found.left_out.append(name)
         else:
@@ -94,10 +94,10 @@ def sort(host: str, asked: Asked, seen: _seen.Seen, spoken: _spoken.Spoken, pres
             found.entries += entries.values()
         except ModelfleetError as problem:
             name = _input.trimmed(next(iter(entries.values()))["vm"])
-            found.failures.append(told(name, problem))
+            found.failures.append(failure(vm=name, problem=problem))
     return found
 
 
-def told(vm: str, problem: ModelfleetError) -> dict[str, str]:
+def failure(vm: str, problem: ModelfleetError) -> dict[str, str]:
     """A failure of a host, in the form of `_outcomes.Failure`."""
     return {"vm": vm, "place": "", "error_code": problem.code, "msg": problem.msg}

@@ -59,7 +59,7 @@ def decide(
         try:
             asked = _listed.read(variables)
         except ModelfleetError as problem:
-            problems[host] = [_listed.told("", problem)]
+            problems[host] = [_listed.failure(vm="", problem=problem)]
             continue
         if spoken and host in seen.silent:
             # Which of the VMs that it lists speak for themselves nobody can tell.

@@ -129,6 +129,17 @@ def secrets(center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
     return {_backend.secret_path(center, name): text for name, text in files.items()}
 
 
+def require_secrets(center: Center) -> None:
+    """Refuse a center without secrets that it cannot do without.
+
+    Raises:
+        ModelfleetError: C(invalid_input).
+    """
+    lacks = _back_end(center.storage_url).lacks(center)
+    if lacks:
+        raise _input.invalid("credentials", lacks)
+
+
 def secret_paths(center: Center) -> list[str]:
     """Where the files must be that the client of a center was given."""
     return sorted(secrets(center, dict.fromkeys(center.credentials, "-")))

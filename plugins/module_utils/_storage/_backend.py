@@ -136,6 +136,10 @@ class BackEnd:
             ModelfleetError: C(invalid_input).
         """
 
+    def lacks(self, center: Center) -> str:
+        """What is wrong with the secrets that a center has, for people; empty for nothing."""
+        return ""
+
     def client(self, center: Center) -> str:
         """The client that mounts it."""
         return center.client or (self.clients[0] if self.clients else "")

@@ -4,7 +4,8 @@
 
 """C(smb://[[DOMAIN;]USER@]HOST[:PORT]/SHARE[/DIRECTORY]): SMB, by the client in the kernel.
 
-Package: cifs-utils. The secret C(password) goes with user and domain into a file (C(credentials=)). Recognised by type
+Package: cifs-utils. The secret C(password) goes with user and domain into a file (C(credentials=)); whoever means a
+guest, whom some servers show anything, says so (C(options=[guest])). Recognised by type
 C(cifs) and by the source; read-only shows at the mount and not at the file system.
 
 Options and why: C(cache=loose,actimeo=600), because published models never change; C(echo_interval=10) notices a dead
@@ -37,10 +38,16 @@ class Smb(BackEnd):
     def definition(self, url: _url.Url, center: Center) -> Definition:
         host, port = split_port(url.hosts[0])
         what = f"//{host}{url.path}"
-        login = f"credentials={secret_path(center, 'login')}" if "password" in center.credentials else "guest"
-        defaults = (access(center), *SAFE, "noatime", login, *([f"port={port}"] if port else []), *_OPTIONS)
+        login = [f"credentials={secret_path(center, 'login')}"] if "password" in center.credentials else []
+        defaults = (access(center), *SAFE, "noatime", *login, *([f"port={port}"] if port else []), *_OPTIONS)
         needs = (Need("mount.cifs", "cifs-utils", "cifs-utils"),)
         return Definition(Shows(("cifs", "smb3"), what), what, "cifs", merged(defaults, center.options), needs=needs)
+
+    def lacks(self, center: Center) -> str:
+        guest = "guest" in center.options
+        if guest and "password" in center.credentials:
+            return "a guest has no password"
+        return "" if guest or "password" in center.credentials else "smb:// needs password, or guest among its options"
 
     def secrets(self, url: _url.Url, center: Center, given: t.Mapping[str, str]) -> dict[str, str]:
         domain, _semicolon, user = url.user.rpartition(";")

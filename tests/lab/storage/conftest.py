@@ -10,10 +10,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from ansible_run import Ansible
 from fleet import publish
 
 from modelfleet_lab import Host, Lab
 from storage.servers import Storage, serve
+from storage.test_back_ends import NAME, center
 
 KINDS = {"alpha": "storage12", "beta": "storage13"}
 # The same with Ceph. Their images are large, and only made when a test asks for Ceph.
@@ -50,3 +52,36 @@ def storage(request: pytest.FixtureRequest, hosts: dict[str, Host], served: set[
     wanted: Storage = request.param
     serve(hosts, served, wanted)
     return wanted
+
+
+@pytest.fixture
+def mounted(storage: Storage, prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Host]]:
+    """Both hosts, with the storage mounted."""
+    ansible.module("model_center_mount", center(storage), limit=storage.limit)
+    hosts = {name: host for name, host in prepared.items() if storage.limit in (None, name)}
+    yield hosts
+    for host in hosts.values():
+        if storage.server:
+            host.run(["systemctl", "kill", "--signal=CONT", storage.server], check=False)
+            storage.serve(host)
+    ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
+
+
+@pytest.fixture
+def hurried(mounted: dict[str, Host]) -> Iterator[None]:
+    """The timer that looks after centers does so every two seconds instead of once a minute."""
+    template = "/run/systemd/system/modelfleet-keeper@.timer.d"
+    often = "[Timer]\nOnActiveSec=\nOnActiveSec=2\nOnUnitInactiveSec=\nOnUnitInactiveSec=2\nAccuracySec=100ms\n"
+
+    def read_again() -> None:
+        for host in mounted.values():
+            host.run(["systemctl", "daemon-reload"])
+            host.run(["systemctl", "try-restart", f"modelfleet-keeper@{NAME}.timer"])
+
+    for host in mounted.values():
+        host.write(f"{template}/often.conf", often)
+    read_again()
+    yield
+    for host in mounted.values():
+        host.run(["rm", "-r", template])
+    read_again()

@@ -164,11 +164,20 @@ def serve_sftp(host: Host) -> None:
     host.run(["useradd", "--create-home", "--password=*", "svc"], check=False)
     host.write("/home/svc/.ssh/authorized_keys", PUBLIC_KEY + NEW_PUBLIC_KEY)
     host.run(["chown", "-R", "svc:svc", "/home/svc/.ssh"])
+    _serve_ssh(host, "lab-sftp", "127.0.0.1", 2222)
+    host.run(["sh", "-c", "mkdir -p /root/.ssh && ssh-keyscan -p 2222 127.0.0.1 > /root/.ssh/known_hosts 2>/dev/null"])
+
+
+def serve_sftp_afar(host: Host) -> None:
+    """The same for other hosts, where C(serve_sftp) has been before."""
+    _serve_ssh(host, "lab-sftp-afar", host.address, 2223)
+
+
+def _serve_ssh(host: Host, unit: str, address: str, port: int) -> None:
     # Not the one by which the tests reach the host: this one is frozen and killed. PAM would take its sessions away
     # from the unit.
-    options = ["-oPort=2222", "-oListenAddress=127.0.0.1", "-oUsePAM=no", "-oPidFile=none"]
-    run_as(host, "lab-sftp", "/usr/sbin/sshd", "-D", *options, after=listens(2222))
-    host.run(["sh", "-c", "mkdir -p /root/.ssh && ssh-keyscan -p 2222 127.0.0.1 > /root/.ssh/known_hosts 2>/dev/null"])
+    options = [f"-oPort={port}", f"-oListenAddress={address}", "-oUsePAM=no", "-oPidFile=none"]
+    run_as(host, unit, "/usr/sbin/sshd", "-D", *options, after=listens(port))
 
 
 def serve_juicefs_sqlite(host: Host) -> None:

@@ -99,6 +99,23 @@ def shall(state: str, check: bool = False, **more: Any) -> dict[str, Any]:
     return {"params": {"name": NAME, "state": state, **more}, "check": check}
 
 
+_SOURCE = """\
+import os, time
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _mountapi, _sources
+source = f"{_sources.VMS_DIRECTORY}/8d4c5a1e-7b0f-4c7e-9a35-2f1b6c0d9e77/0123456789abcdef"
+"""
+_BIND = f"""\
+{_SOURCE}
+directory = _mountapi.open_directory("{MOUNT_POINT}/acme")
+_sources.bind(_mountapi.read_only_clone(directory), source)
+os.close(directory)
+"""
+_UNBIND = f"""\
+{_SOURCE}
+began = time.monotonic()
+_sources.unbind(source)
+print(time.monotonic() - began)
+"""
 GONE = shall("absent", timeout=60)
 LOOK = {"names": [NAME], "timeout": 5}
 
@@ -244,6 +261,19 @@ def test_a_frozen_server_keeps_nobody_from_unmounting(mounted: Share, kernel: Ke
     assert max(again["seconds"], gone["seconds"]) < 10 + BOUND, (again, gone)
     # A client in the middle of a mount gives up after its own time.
     wait_until("nothing is left", 2 * BOUND, lambda: left(kernel) == "")
+
+
+@pytest.mark.parametrize("share", [share for share in SHARES if share.name == "nfs"], ids=str, indirect=True)
+def test_the_last_model_of_a_frozen_server_is_taken_away(mounted: Share, kernel: Kernel, engine: Unpacked) -> None:
+    """With it goes the session with the server, which is not waited for."""
+    engine.program(_BIND)
+    signal(kernel.host, mounted, "STOP")
+    try:
+        kernel.run(["umount", "--lazy", MOUNT_POINT])
+        assert float(engine.program(_UNBIND)) < BOUND
+        assert "0123456789abcdef" not in kernel.run(["cat", "/proc/self/mountinfo"]).stdout
+    finally:
+        signal(kernel.host, mounted, "CONT")
 
 
 # Samba's own unit does not end in time while a client is connected, so that it cannot be started again here.

@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_run import Ansible
-from fleet import Fleet, checksum, guest_checksum
+from fleet import MODELS, Fleet, checksum, guest_checksum
 
 from modelfleet_lab import Host
 from modelfleet_lab.polling import wait_until
-from storage.servers import KEYS, S3_URL, SFTP_URL, STORAGES, VERIFY, Storage, serve
+from storage.servers import KEYS, S3_URL, SFTP_URL, STORAGES, VERIFY, Storage, serve, serve_sftp_afar
 from storage.test_back_ends import FILE, MODEL, MOUNT_POINT, NAME, center, info, task
 
 pytestmark = pytest.mark.transport("view", why="storage is the same behind a device")
@@ -28,19 +28,6 @@ _KNOWN = {**STORAGES, UNCACHED: dataclasses.replace(STORAGES["rclone"], name=UNC
 
 # Ansible itself, and what busy machines take beyond the deadlines.
 BOUND = 40
-
-
-@pytest.fixture
-def mounted(storage: Storage, prepared: dict[str, Host], ansible: Ansible) -> Iterator[dict[str, Host]]:
-    """Both hosts, with the storage mounted."""
-    ansible.module("model_center_mount", center(storage), limit=storage.limit)
-    hosts = {name: host for name, host in prepared.items() if storage.limit in (None, name)}
-    yield hosts
-    for host in hosts.values():
-        if storage.server:
-            host.run(["systemctl", "kill", "--signal=CONT", storage.server], check=False)
-            storage.serve(host)
-    ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
 
 
 def state(ansible: Ansible, wanted: str, limit: str | None = None) -> Callable[[], bool]:
@@ -58,13 +45,28 @@ def kill_client(host: Host, storage: Storage) -> None:
     host.run(["pkill", "-KILL", "-f", f"({storage.client}).*{NAME}"])
 
 
-@of("rclone", long=("gluster", "s3fs", "sftp", "juicefs-sqlite"))
+@of("rclone", long=("s3fs", "sftp", "juicefs-sqlite"))
 def test_a_client_that_dies_is_brought_back(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     for host in mounted.values():
+        host.run(["systemctl", "stop", f"modelfleet-keeper@{NAME}.timer"])
         kill_client(host, storage)
-        if not storage.service:
-            # Nobody supervises it; the timer does this once a minute.
-            host.run(["systemctl", "start", f"modelfleet-keeper@{NAME}.service"], timeout=120)
+    is_back(storage, mounted, ansible)
+
+
+@pytest.mark.usefixtures("hurried")
+@of("gluster")
+def test_the_timer_brings_back_what_nobody_supervises(
+    storage: Storage, mounted: dict[str, Host], ansible: Ansible
+) -> None:
+    for host in mounted.values():
+        kill_client(host, storage)
+    is_back(storage, mounted, ansible)
+    for host in mounted.values():
+        said = host.run(["journalctl", "--output=cat", f"--unit=modelfleet-keeper@{NAME}.service"]).stdout
+        assert "mounting it again" in said and "mounted" in said.splitlines()
+
+
+def is_back(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     wait_until("the client is back", 60, state(ansible, "healthy", storage.limit))
     for host in mounted.values():
         assert host.run(["cat", f"{MOUNT_POINT}/{VERIFY}"]).stdout == '{"hidden_size": 8}\n'
@@ -94,7 +96,7 @@ def send(hosts: dict[str, Host], signal: str, server: str) -> None:
 @of("s3fs", long=(UNCACHED, "sftp", "gluster", "juicefs-redis", "dav"))
 def test_a_frozen_server_hangs_nobody(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     send(mounted, "STOP", storage.server)
-    told_in_time(storage, ansible)
+    told_in_time(center(storage), storage.limit, ansible)
     send(mounted, "CONT", storage.server)
     heals(storage, mounted, ansible)
 
@@ -133,22 +135,44 @@ def test_content_of_storage_is_read_or_given_up(storage: Storage, mounted: dict[
 @of("sftp", long=(UNCACHED, "s3fs", "gluster", "juicefs-redis", "dav"))
 def test_a_server_that_is_killed_comes_back(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
     send(mounted, "KILL", storage.server)
-    told_in_time(storage, ansible)
+    told_in_time(center(storage), storage.limit, ansible)
     for host in mounted.values():
         storage.serve(host)
     heals(storage, mounted, ansible)
 
 
-def told_in_time(storage: Storage, ansible: Ansible) -> None:
+@pytest.mark.long
+@of("sftp")
+def test_a_network_that_was_cut_is_waited_for(storage: Storage, prepared: dict[str, Host], ansible: Ansible) -> None:
+    """One host mounts from the other, and nothing gets from one to the other for a while; nobody does anything."""
+    here, there = prepared["alpha"], prepared["beta"]
+    serve_sftp_afar(there)
+    key = there.run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout
+    known = {"known_hosts": f"[{there.address}]:2223 {key}"}
+    url = f"sftp://svc@{there.address}:2223{MODELS}"
+    wish = center(storage, storage_url=url, credentials={**storage.arguments["credentials"], **known})
+    ansible.module("model_center_mount", wish, limit="alpha")
+    try:
+        # Neither an answer nor a refusal: what comes from there is dropped as well, being from nowhere.
+        there.run(["ip", "route", "add", "blackhole", here.address])
+        try:
+            told_in_time(wish, "alpha", ansible)
+        finally:
+            there.run(["ip", "route", "del", "blackhole", here.address])
+        heals(storage, {"alpha": here}, ansible, limit="alpha")
+    finally:
+        ansible.module("model_center_mount", {"name": NAME, "state": "absent"}, limit="alpha")
+
+
+def told_in_time(wish: dict[str, Any], limit: str | None, ansible: Ansible) -> None:
     """Both modules say in time what is wrong, and change nothing."""
-    limit = storage.limit
 
     def broken() -> bool:
         return all(seen["state"] in BROKEN for seen in info(ansible, limit).values())
 
     wait_until("it is seen", BOUND, broken)
-    wish = center(storage, timeout=5)
-    calls = [task("model_center_mount", wish), task("model_center_mount", {**wish, "on_unhealthy": "warn"})]
+    impatient = {**wish, "timeout": 5}
+    calls = [task("model_center_mount", {**impatient, "on_unhealthy": how}) for how in ("fail", "warn")]
     run = ansible.play([task("model_center_info", {"names": [NAME], "timeout": 5}), *calls], limit=limit)
     assert run.seconds < BOUND
     for results in run.results.values():
@@ -157,9 +181,9 @@ def told_in_time(storage: Storage, ansible: Ansible) -> None:
         assert (results[2].get("msg"), results[2]["changed"]) == (None, False), results[2]
 
 
-def heals(storage: Storage, mounted: dict[str, Host], ansible: Ansible) -> None:
+def heals(storage: Storage, mounted: dict[str, Host], ansible: Ansible, limit: str | None = None) -> None:
     """It answers again without anybody's help, and gives the right bytes."""
-    wait_until("it answers again", 90, state(ansible, "healthy", storage.limit))
+    wait_until("it answers again", 90, state(ansible, "healthy", limit or storage.limit))
     for host in mounted.values():
         assert host.run(["sha256sum", f"{MOUNT_POINT}/{FILE}"]).stdout[:64] == checksum(FILE)
 

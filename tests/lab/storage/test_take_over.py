@@ -86,3 +86,33 @@ def test_a_line_of_fstab_yields_and_has_its_place_again(
     for host in theirs.values():
         host.run(["systemctl", "start", MOUNT])
         assert seen(host) == "theirs"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("storage", [STORAGES["sftp"], STORAGES["squashfs"]], ids=str, indirect=True)
+def test_a_center_becomes_what_somebody_else_mounts_and_back(
+    storage: Storage, theirs: dict[str, Host], ansible: Ansible
+) -> None:
+    wish = center(storage, take_over=True)
+    adopted = {"name": NAME, "storage_url": f"existing://{MOUNT_POINT}", "verify_path": "readme", "timeout": 60}
+    for results in ansible.each("model_center_mount", [wish, adopted, adopted]).values():
+        assert [result.get("msg") for result in results] == [None] * 6
+        assert [result["actions"] for result in results[4:]] == [[], []]
+    for host in theirs.values():
+        assert seen(host) == "theirs"
+    assert {item["state"] for item in info(ansible).values()} == {"healthy"}
+    # It is theirs, and stays when it is only looked at no more.
+    for results in ansible.play([task("model_center_mount", center(storage))]).results.values():
+        assert results[0]["error_code"] == "center_conflict"
+    for results in ansible.each("model_center_mount", [wish, adopted]).values():
+        assert [result.get("msg") for result in results] == [None] * 4
+    ansible.module("model_center_mount", {"name": NAME, "state": "absent"})
+    for host in theirs.values():
+        assert seen(host) == "theirs"
+        # Nobody else's, there is nothing to become.
+        host.run(["systemctl", "stop", MOUNT])
+        reload(host, "")
+    ansible.module("model_center_mount", center(storage))
+    for result in ansible.module("model_center_mount", {**adopted, "timeout": 10}, ok=False).values():
+        assert result["error_code"] == "center_mount_failed"
+    assert {item["state"] for item in info(ansible).values()} == {"healthy"}

@@ -422,6 +422,14 @@ def test_credentials_of_somebody_elses_are_not_for_root_alone(keys, monkeypatch)
     assert observe(S3FS, units=[]).private is False
 
 
+def test_a_login_is_needed_before_anything_is_done(host):
+    host.programs, host.mounts = {"mount.cifs"}, [b.ROOT]
+    share = dataclasses.replace(CENTER, storage_url="smb://svc@nas/depot")
+    assert refusal(share, units=[], secrets={}) == "invalid_input"
+    host.fragment, host.known = "", []
+    assert observe(dataclasses.replace(share, options=("guest",)), units=[], secrets={}).ours is None
+
+
 def test_credentials_that_are_gone_are_needed_again(keys):
     keys.unlink()
     with pytest.raises(ModelfleetError) as caught:

@@ -143,6 +143,20 @@ def test_an_index_has_a_greatest_size(directory, problem, monkeypatch):
     assert problem() == ("model_damaged", "it has more than 10 bytes", (INDEX,))
 
 
+def test_an_index_names_not_ever_so_many_files(directory, problem, monkeypatch):
+    monkeypatch.setattr(_content._safetensors, "SHARDS_MAX", 1)
+    assert problem() == ("model_damaged", "it names more than 1 files", (INDEX,))
+
+
+def test_headers_and_indexes_of_a_model_have_a_greatest_size(directory, opened, problem, monkeypatch):
+    header = len(weights.safetensors(weight=b"1" * 3000)) - 3000 - 8
+    length = (directory / INDEX).stat().st_size + 2 * header
+    monkeypatch.setattr(_content._safetensors, "HEADER_MAX", length)
+    _content.require_structure(opened)
+    monkeypatch.setattr(_content._safetensors, "HEADER_MAX", length - 1)
+    assert problem()[:2] == ("model_damaged", "its headers and indexes are larger than those of any model")
+
+
 def fail(monkeypatch, number, *names):
     """Have the storage fail for files of some names."""
     really = _mountapi.open_in_tree

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import ansible_collections.modelfleet.kvm.plugins.module_utils._opener as opener_module
-from ansible_collections.modelfleet.kvm.plugins.module_utils import _child, _opener, _sources
+from ansible_collections.modelfleet.kvm.plugins.module_utils import _child, _mountapi, _opener, _sources
 
 ROOT = str(pathlib.Path(opener_module.__file__).parents[5])
 
@@ -155,3 +155,26 @@ def test_no_descriptor_is_left_open(center):
     for _turn in range(3):
         _sources.look_at(str(center), ["acme", "missing"], 30)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("failures", "opens"), [(0, True), (3, True), (1000, False)])
+def test_a_path_is_tried_again_while_others_rename(failures, opens, tmp_path, monkeypatch):
+    call, left = _mountapi._call, [failures]
+
+    def disturbed(*arguments, name):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EAGAIN, "x", name)
+        return call(*arguments, name=name)
+
+    (tmp_path / "a").mkdir()
+    directory = _mountapi.open_directory(str(tmp_path))
+    monkeypatch.setattr(_mountapi, "_call", disturbed)
+    try:
+        if opens:
+            os.close(_mountapi.open_beneath(directory, "a"))
+        else:
+            with pytest.raises(BlockingIOError):
+                _mountapi.open_beneath(directory, "a")
+    finally:
+        os.close(directory)

@@ -48,6 +48,22 @@ def test_what_must_be_there_is_looked_for(tmp_path, depot):
     assert _center_state.judge(answers, lambda: True)[0] == "wrong content"
 
 
+def test_a_link_is_followed_as_long_as_it_stays_inside(tmp_path, depot):
+    (depot / "latest").symlink_to("acme")
+    (depot / "acme" / "current").symlink_to("../latest/weights")
+    for verify in ("latest", "latest/weights", "acme/current"):
+        assert operations(ask(tmp_path, depot, verify))[3:] == [("verify", 0), ("read", 0)]
+    (tmp_path / "outside").write_text("secret")
+    for number, target in enumerate(("../outside", str(tmp_path / "outside"), str(depot / "acme"))):
+        (depot / f"out-{number}").symlink_to(target)
+        answers = ask(tmp_path, depot, f"out-{number}")
+        assert operations(answers)[3:] == [("verify", errno.EXDEV), ("read", errno.EXDEV)]
+        state, why = _center_state.judge(answers, lambda: True)
+        assert state == "wrong content" and "leads out" in why
+    (depot / "loop").symlink_to("loop")
+    assert operations(ask(tmp_path, depot, "loop"))[3] == ("verify", errno.ELOOP)
+
+
 def test_a_client_that_was_thrown_out_is_dead():
     """ceph-fuse lives on, its root is not there, and everything below answers ESHUTDOWN for ever."""
     names = ("stat", errno.ENOENT), ("list", errno.ENOENT), ("verify", errno.ESHUTDOWN), ("read", errno.ESHUTDOWN)

@@ -22,6 +22,7 @@ from ansible_collections.modelfleet.kvm.plugins.module_utils import (
     _child,
     _content,
     _manifest,
+    _opener,
     _progress,
     _reader,
     _reading,
@@ -236,8 +237,8 @@ def check(center, monkeypatch):
     monkeypatch.setattr(_manifest, "DIRECTORY", str(center / "state"))
 
     def check(level, path="acme/m", deadline=10):
-        with _checker.Checks(level, deadline) as checks:
-            return checks.check(str(center), path, MODEL)
+        with _opener.Openers() as openers:
+            return _checker.Checks(level, deadline, openers).check(str(center), path, MODEL)
 
     return check
 
@@ -264,8 +265,9 @@ def test_of_many_files_few_are_told_and_none_is_too_long(check, directory):
 
 
 LITTLE = (
-    "import sys; sys.path[:0] = sys.argv[2:]; import {module} as checker;"
-    "checker._MEMORY = 256 << 20; checker.serve(int(sys.argv[1]))"
+    "import sys; sys.path[:0] = sys.argv[2:]; from {module} import _child, serve;"
+    "import importlib; checker = importlib.import_module(_child.__package__ + '._checker');"
+    "checker._MEMORY = 256 << 20; serve(int(sys.argv[1]))"
 )
 
 
@@ -280,6 +282,19 @@ def test_a_header_that_takes_too_much_memory_is_damaged(check, directory, monkey
 @pytest.mark.parametrize(("path", "number"), [("acme/none", errno.ENOENT), ("../x", errno.EXDEV)])
 def test_storage_that_fails_is_told_by_its_error(path, number, check):
     assert check("structure", path) == _checker.Checked(None, number)
+
+
+def test_a_center_that_is_not_there_is_told(center):
+    with _opener.Openers() as openers:
+        checks = _checker.Checks("structure", 10, openers)
+        assert checks.check(str(center / "none"), "acme/m", MODEL) == _checker.Checked(None, errno.ENOENT)
+
+
+def test_who_checks_models_still_opens_them(center):
+    with _opener.Openers() as openers:
+        checks = _checker.Checks("structure", 10, openers)
+        assert checks.check(str(center), "acme/m", MODEL) == NOTHING
+        assert [found.error for found in openers.look(str(center), ["acme/m", "none"], 10)] == [0, errno.ENOENT]
 
 
 def verified(directory, center, **other):
@@ -319,11 +334,15 @@ def test_a_manifest_that_cannot_be_read_is_told(check, directory, center):
 
 def test_a_model_is_checked_once_however_many_vms_get_it(center, monkeypatch):
     asked = []
-    really = _checker.Checker.check
-    monkeypatch.setattr(
-        _checker.Checker, "check", lambda self, *arguments: asked.append(arguments[0]) or really(self, *arguments)
-    )
-    with _checker.Checks("structure", 10) as checks:
+    really = _opener.Openers.call
+
+    def call(self, root, module, arguments, deadline):
+        asked.append(arguments["path"])
+        return really(self, root, module, arguments, deadline)
+
+    monkeypatch.setattr(_opener.Openers, "call", call)
+    with _opener.Openers() as openers:
+        checks = _checker.Checks("structure", 10, openers)
         assert [checks.check(str(center), path, MODEL) for path in ("acme/m", "acme/m", "acme", "acme/m")] == [
             NOTHING
         ] * 4
@@ -333,7 +352,8 @@ def test_a_model_is_checked_once_however_many_vms_get_it(center, monkeypatch):
 def test_storage_that_does_not_answer_is_asked_once(center, monkeypatch):
     monkeypatch.setattr(_child, "_START", SLEEP)
     began = time.monotonic()
-    with _checker.Checks("structure", 0.5) as checks:
+    with _opener.Openers() as openers:
+        checks = _checker.Checks("structure", 0.5, openers)
         found = [checks.check(str(center), path, MODEL) for path in ("acme/m", "acme", "acme/x")]
     assert found == [_checker.Checked(None, errno.ETIMEDOUT)] * 3
     assert 0.5 <= time.monotonic() - began < 1.4
@@ -342,8 +362,8 @@ def test_storage_that_does_not_answer_is_asked_once(center, monkeypatch):
 def test_no_descriptor_and_no_child_is_left(center):
     before = sorted(os.listdir("/proc/self/fd"))
     for _turn in range(2):
-        with _checker.Checks("structure", 10) as checks, _reader.Reader(str(center), "acme/m", 10) as reader:
-            checks.check(str(center), "acme/m", MODEL)
+        with _opener.Openers() as openers, _reader.Reader(str(center), "acme/m", 10) as reader:
+            _checker.Checks("manifest", 10, openers).check(str(center), "acme/m", MODEL)
             reader.files(resident=True)
         reader._child.wait(5)
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -376,6 +376,27 @@ def test_secrets_that_are_of_no_use_are_refused(url, given_secrets, changes):
 
 
 @pytest.mark.parametrize(
+    ("credentials", "options", "refused"),
+    [
+        ((), (), True),
+        ((), ("noperm",), True),
+        ((), ("guest",), False),
+        (("password",), (), False),
+        (("password",), ("guest",), True),
+    ],
+)
+def test_nobody_is_a_guest_who_does_not_say_so(credentials, options, refused):
+    made = center("smb://svc@nas/depot", credentials=credentials, options=options)
+    assert ("guest" in _storage.definition(made).options) is ("guest" in options)
+    if not refused:
+        _storage.require_secrets(made)
+        return
+    with pytest.raises(ModelfleetError) as caught:
+        _storage.require_secrets(made)
+    assert (caught.value.code, caught.value.details["option"]) == ("invalid_input", "credentials")
+
+
+@pytest.mark.parametrize(
     ("url", "changes", "option"),
     [
         ("s3://depot-a", {}, "verify_path"),
