@@ -209,7 +209,10 @@ class _Run:
         host = look()
         view = _guest_view.with_stale(host, view, guest, _guest_view.suspicious(view, wanted, terms))
         planned = _plan.plan_vm(host, view, entries, terms)
-        plans = {index: [self._checked(host, plan) for plan in several] for index, several in planned.items()}
+        plans = {
+            index: [_published.checked(plan, host, self._checks) for plan in several]
+            for index, several in planned.items()
+        }
         asked_for = [plan for plan in _each(plans) if plan.origin in (_steps.LISTED, _steps.PURGED)]
         failure = next((plan.error for plan in asked_for if plan.error), None)
         failure = failure or _refusals.too_few_ports(view, _each(plans))
@@ -221,22 +224,6 @@ class _Run:
             except ModelfleetError as problem:
                 failure = problem
         return view, plans, failure
-
-    def _checked(self, host: _observed.HostView, plan: _steps.MountPlan) -> _steps.MountPlan:
-        """A plan, or its refusal when it would show a VM a model that is not whole."""
-        if plan.after is None or not plan.shows_anew:
-            return plan
-        center, path = host.centers[plan.after.model_center_name], plan.after.model_path
-        if _observed.ModelKey(center.name, path) not in host.models:
-            # An earlier task of the same play will show it.
-            return plan
-        model = _published.Model(center, path, plan.after.model_version)
-        checked = self._checks.check(center.mount_point, path, model.uuid)
-        if checked.problem:
-            return plan.refused(_published.refused(center.name, path, checked.problem))
-        if checked.error:
-            return plan.refused(_published.unanswered(center, path, OSError(checked.error, "")))
-        return plan
 
     def _outcomes(
         self,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A model as it is published in a model center, without any VM: where it is, and what is wrong with it.
+"""A model as it is published in a model center: where it is, and what is wrong with it.
 
 This module util is private to the collection.
 """
@@ -13,7 +13,7 @@ import errno
 import os
 import typing as t
 
-from . import _centers, _content, _identity, _input, _observed, _opener
+from . import _centers, _checker, _content, _identity, _input, _observed, _opener, _steps
 from ._errors import ModelfleetError
 
 _FILES = 20
@@ -50,6 +50,23 @@ def from_params(params: dict[str, t.Any], deadline: float, openers: _opener.Open
     path = _input.relative_path("model_path", params["model_path"] or name)
     version = _input.version("model_version", params["model_version"]) if params["model_version"] else ""
     return Model(_observed.find_model(_observed.ModelKey(center, path), deadline, openers), path, version)
+
+
+def checked(plan: _steps.MountPlan, host: _observed.HostView, checks: _checker.Checks) -> _steps.MountPlan:
+    """The plan of a mount, or its refusal where it would show a VM a model that is not whole."""
+    if plan.after is None or not plan.shows_anew:
+        return plan
+    center, path = host.centers[plan.after.model_center_name], plan.after.model_path
+    if _observed.ModelKey(center.name, path) not in host.models:
+        # An earlier task of the same play will show it.
+        return plan
+    model = Model(center, path, plan.after.model_version)
+    found = checks.check(center.mount_point, path, model.uuid)
+    if found.problem:
+        return plan.refused(refused(center.name, path, found.problem))
+    if found.error:
+        return plan.refused(unanswered(center, path, OSError(found.error, "")))
+    return plan
 
 
 def refused(center: str, path: str, problem: _content.Problem) -> ModelfleetError:
