@@ -176,6 +176,7 @@ def mount_call(entries: list[Params] | None, state: str, **options: Any) -> Para
             "force": False,
             "revoke": "lazy",
             "read_ahead_kb": 4096,
+            "verify": "structure",
             "return": "all",
             "planned_centers": [],
         }
