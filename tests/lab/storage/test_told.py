@@ -13,8 +13,8 @@ WORD = "p1anted"
 _UNIT = "/etc/systemd/system/lab-planted.service"
 # What plants a word, by what is told then. Read from standard input: no word is in the arguments of the shell itself.
 PLANTED = {
-    ("processes", "command"): f"sh -c 'sleep 0.1; true' {WORD}-command",
-    ("processes", "environment"): f"SAID={WORD}-environment runuser -u nobody -- sleep 0.1",
+    ("processes", "command"): f"sh -c 'sleep 2; true' {WORD}-command",
+    ("processes", "environment"): f"SAID={WORD}-environment runuser -u nobody -- sleep 2",
     ("journal", "log"): f"logger {WORD}-log",
     ("properties of units", "property"): "systemd-run --quiet --unit=lab-said --remain-after-exit"
     f" --setenv=SAID={WORD}-property true",
