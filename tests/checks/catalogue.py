@@ -30,7 +30,16 @@ _LAB_STORAGE = "tests/lab/storage"
 # About half of the lab's time.
 _LAB_FAULTS = tuple(
     f"tests/lab/test_{name}.py"
-    for name in ("agents", "frozen_libvirt", "hostile", "interrupted", "restarts", "transports", "view_elsewhere")
+    for name in (
+        "agents",
+        "fleets",
+        "frozen_libvirt",
+        "hostile",
+        "interrupted",
+        "restarts",
+        "transports",
+        "view_elsewhere",
+    )
 )
 # LONG=1 has all tests run, and takes as long as it takes.
 _LONG = bool(os.environ.get("LONG"))
