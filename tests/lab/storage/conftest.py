@@ -74,7 +74,8 @@ def hurried(mounted: dict[str, Host]) -> Iterator[None]:
     More than five starts of a service within ten seconds are what systemd refuses.
     """
     template = "/run/systemd/system/modelfleet-keeper@.timer.d"
-    often = "[Timer]\nOnActiveSec=\nOnActiveSec=3\nOnUnitInactiveSec=\nOnUnitInactiveSec=3\nAccuracySec=100ms\n"
+    # An empty value forgets all of them, whichever it is given to (systemd.timer(5)).
+    often = "[Timer]\nOnActiveSec=\nOnActiveSec=3\nOnUnitInactiveSec=3\nAccuracySec=100ms\n"
 
     def read_again() -> None:
         for host in mounted.values():
