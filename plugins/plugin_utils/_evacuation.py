@@ -48,18 +48,17 @@ def obstacles(info: Mapping[str, t.Any], centers: Mapping[str, t.Any], center: s
         if names:
             path = mount["record"]["mount_path"]
             what = f"VM {mount['vm']}: {path} is used by process {', '.join(names)}"
-            found.append(_failure(mount["vm"], path, ModelfleetError("mount_busy", what)))
+            found.append(_outcomes.noted(mount["vm"], ModelfleetError("mount_busy", what).as_result(), path))
     leaving = {mount["record"]["vm_instance_uuid"] for mount in _mounts(info, center)}
     for entry in centers.get("model_centers") or []:
         if entry["center"]["name"] != center:
             continue
         if entry.get("error"):
-            error = entry["error"]
-            found.append({"vm": "", "place": "", "error_code": error["error_code"], "msg": error["msg"]})
+            found.append(_outcomes.noted("", entry["error"]))
         for user in entry.get("users") or []:
             if user["vm_instance_uuid"] not in leaving:
                 what = f"VM {user['vm']} has something of model center '{center}', and no record says what"
-                found.append(_failure(user["vm"], "", ModelfleetError("center_in_use", what)))
+                found.append(_outcomes.noted(user["vm"], ModelfleetError("center_in_use", what).as_result()))
     return found
 
 
@@ -87,7 +86,3 @@ def _known(variables: Mapping[str, t.Any], center: str) -> bool:
 
 def _mounts(info: Mapping[str, t.Any], center: str) -> list[Mapping[str, t.Any]]:
     return [mount for mount in info.get("mounts") or [] if mount["record"]["model_center_name"] == center]
-
-
-def _failure(vm: str, place: str, problem: ModelfleetError) -> dict[str, str]:
-    return {"vm": vm, "place": place, "error_code": problem.code, "msg": problem.msg}

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from ..module_utils import _input, _wanted
 from ..module_utils._errors import ModelfleetError
-from . import _entries, _seen, _spoken, _values
+from . import _entries, _outcomes, _seen, _spoken, _values
 
 # What a host carries in the inventory.
 MOUNTS = "vm_models"
@@ -82,7 +82,7 @@ def sort(host: str, asked: Asked, seen: _seen.Seen, spoken: _spoken.Spoken, pres
         if not isinstance(name, str):
             found.nameless = True
             wrong = _input.invalid(f"{MOUNTS}[{index}].vm", "it is required, the name or UUID of a VM")
-            found.failures.append(failure(vm="", problem=wrong))
+            found.failures.append(_outcomes.noted("", wrong.as_result()))
         elif spoken.claims(host, name):
             found.left_out.append(name)
         else:
@@ -94,10 +94,5 @@ def sort(host: str, asked: Asked, seen: _seen.Seen, spoken: _spoken.Spoken, pres
             found.entries += entries.values()
         except ModelfleetError as problem:
             name = _input.trimmed(next(iter(entries.values()))["vm"])
-            found.failures.append(failure(vm=name, problem=problem))
+            found.failures.append(_outcomes.noted(name, problem.as_result()))
     return found
-
-
-def failure(vm: str, problem: ModelfleetError) -> dict[str, str]:
-    """A failure of a host, in the form of `_outcomes.Failure`."""
-    return {"vm": vm, "place": "", "error_code": problem.code, "msg": problem.msg}

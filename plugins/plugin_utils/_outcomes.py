@@ -146,6 +146,11 @@ def failures(result: Mapping[str, t.Any]) -> list[Failure]:
     return found
 
 
+def noted(vm: str, error: Mapping[str, t.Any], place: str = "") -> dict[str, str]:
+    """A failure as it is noted for a host: what an error of ours says, in the form of C(Failure)."""
+    return {"vm": vm, "place": place, "error_code": error["error_code"], "msg": error["msg"]}
+
+
 def _told(vm: t.Any, place: t.Any, error: Mapping[str, t.Any]) -> Failure:
     # What Ansible itself says may be long and have lines.
     msg = " ".join(str(error.get("msg", "")).split())

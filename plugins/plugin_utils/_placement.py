@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from ..module_utils import _input, _wanted
 from ..module_utils._errors import ModelfleetError
-from . import _listed, _seen, _spoken, _vms
+from . import _listed, _outcomes, _seen, _spoken, _vms
 
 # Of the hosts that a note is about it names so many.
 NAMED_HOSTS = 5
@@ -59,7 +59,7 @@ def decide(
         try:
             asked = _listed.read(variables)
         except ModelfleetError as problem:
-            problems[host] = [_listed.failure(vm="", problem=problem)]
+            problems[host] = [_outcomes.noted("", problem.as_result())]
             continue
         if spoken and host in seen.silent:
             # Which of the VMs that it lists speak for themselves nobody can tell.

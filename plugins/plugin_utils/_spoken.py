@@ -89,20 +89,14 @@ class Spoken:
         finally:
             if domain is None:
                 self._lost |= names
-        if not wish["asked"]:
-            if domain is not None:
-                self._uuids.setdefault(domain.uuid, name)
-            return
-        if domain is None and not named:
+        other = name if domain is None else self._uuids.setdefault(domain.uuid, name)
+        if not wish["asked"] or (domain is None and not named):
             return
         if wish["error"]:
-            if domain is not None:
-                self._uuids.setdefault(domain.uuid, name)
             self.failures.append({"vm": name, **wish["error"]})
             return
         if domain is None:
             raise _missed(wish, hosts)
-        other = self._uuids.setdefault(domain.uuid, name)
         if other != name:
             what = f"{other} and {name} of the inventory are both VM {domain.name}"
             raise ModelfleetError("vm_ambiguous", what, vm=domain.name, names=[other, name])
