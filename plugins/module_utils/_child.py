@@ -35,3 +35,10 @@ def start(module: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
             start_new_session=True,
         )
     return ours, child
+
+
+def abandon(ours: socket.socket, child: subprocess.Popen[bytes]) -> None:
+    """End a child without waiting for it."""
+    ours.close()
+    child.kill()
+    child.poll()

@@ -114,9 +114,7 @@ class Opener:
 
     def close(self) -> None:
         """End the child. It is not waited for: one that is stuck in the kernel would take us along."""
-        self._ours.close()
-        self._child.kill()
-        self._child.poll()
+        _child.abandon(self._ours, self._child)
 
 
 class Openers:

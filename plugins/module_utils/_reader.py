@@ -118,9 +118,7 @@ class Reader:
         return self
 
     def __exit__(self, *_failure: object) -> None:
-        self._ours.close()
-        self._child.kill()
-        self._child.poll()
+        _child.abandon(self._ours, self._child)
 
 
 def _silent() -> OSError:

@@ -71,8 +71,7 @@ class Unmounter:
             return
         connection, child = self._child
         self._child = None
-        connection.close()
-        child.kill()
+        _child.abandon(connection, child)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(0.2)
 
