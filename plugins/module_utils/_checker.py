@@ -24,7 +24,7 @@ NONE, STRUCTURE, MANIFEST = "none", "structure", "manifest"
 # Headers of the greatest length take about half of it. What is made to take more is refused.
 _MEMORY = 2 << 30
 # Of what is wrong. Names are as long as those who wrote them wished.
-_FILES, _NAME = 20, 1024
+FILES, _NAME = 20, 1024
 
 
 class Checked(t.NamedTuple):
@@ -103,7 +103,7 @@ def answer(root: t.Union[int, OSError], path: str, manifest: str) -> _opener.Ans
 
 
 def _told(problem: _content.Problem) -> _opener.Answer:
-    files = [name[:_NAME] for name in problem.files[:_FILES]]
+    files = [name[:_NAME] for name in problem.files[:FILES]]
     return {"problem": [problem.code, problem.what, *files], "error": 0}
 
 
@@ -122,7 +122,7 @@ def _require(root: t.Union[int, OSError], path: str, manifest: str) -> None:
 def _require_unchanged(model: int, file: str) -> None:
     kept = _manifest.load(file)
     if kept is None:
-        raise _content.Refused(_content.Problem("model_unverified", "this host has no manifest of it"))
+        raise _content.Refused(_manifest.NONE_KEPT)
     problem = _manifest.changed(kept, dict(_content.files(model)))
     if problem is not None:
         raise _content.Refused(problem)

@@ -79,6 +79,16 @@ def open_file(model: int, path: str) -> int:
         Refused: for what a VM does not find there, or finds to be no file.
         OSError: of the storage.
     """
+    with _found(model, path) as found:
+        # Before it is opened for reading, which has effects where it is a device or a pipe.
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise Refused(Problem("model_damaged", "it is not a file", (path,)))
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def _found(model: int, path: str) -> t.Iterator[int]:
+    """A descriptor, for looking only, of what a VM finds at a path of a model; refused when it finds nothing."""
     try:
         found = _mountapi.open_in_tree(model, path)
     except OSError as problem:
@@ -86,10 +96,7 @@ def open_file(model: int, path: str) -> int:
             raise
         raise Refused(Problem("model_incomplete", _NOT_THERE[problem.errno], (path,))) from None
     try:
-        # Before it is opened for reading, which has effects where it is a device or a pipe.
-        if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise Refused(Problem("model_damaged", "it is not a file", (path,)))
-        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+        yield found
     finally:
         os.close(found)
 
@@ -178,16 +185,8 @@ def files(model: int) -> t.Iterator[tuple[str, Seen]]:
         OSError: of the storage.
     """
     for path in sorted(_names(model, _DEPTH, _NAMES, whole=True)):
-        try:
-            found = _mountapi.open_in_tree(model, path)
-        except OSError as problem:
-            if problem.errno not in _NOT_THERE:
-                raise
-            raise Refused(Problem("model_incomplete", _NOT_THERE[problem.errno], (path,))) from None
-        try:
+        with _found(model, path) as found:
             status = os.fstat(found)
-        finally:
-            os.close(found)
         if stat.S_ISREG(status.st_mode):
             yield path, state(status)
 

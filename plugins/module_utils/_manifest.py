@@ -41,6 +41,9 @@ class Expected(t.NamedTuple):
 
 Manifest = dict[str, Digested]
 
+# Of a model that is to agree with a manifest.
+NONE_KEPT = Problem("model_unverified", "this host has no manifest of it")
+
 
 def path(model: str) -> str:
     """Where the manifest of a model is kept, by the UUID of the model."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from . import _content, _page_cache, _progress, _published, _reader, _reading
+from . import _page_cache, _progress, _published, _reader, _reading
 from ._errors import ModelfleetError
 
 # Where a model is kept: in the memory of the host, or where the client of the storage keeps what it has read.
@@ -101,13 +101,9 @@ def prefetch(model: _published.Model, terms: Terms, log: _progress.Log) -> Prefe
     Raises:
         ModelfleetError: C(no_room_for_model), C(invalid_input), and what the storage may do.
     """
-    try:
-        with _reader.Reader(model.center.mount_point, model.path, terms.deadline) as reader:
-            return _prefetch(model, terms, log, reader)
-    except _content.Refused as refused:
-        raise _published.refused(model.center.name, model.path, refused.problem) from None
-    except OSError as problem:
-        raise _published.unanswered(model.center, model.path, problem) from None
+    where = model.center.mount_point
+    with _published.problems_told(model), _reader.Reader(where, model.path, terms.deadline) as reader:
+        return _prefetch(model, terms, log, reader)
 
 
 def _prefetch(model: _published.Model, terms: Terms, log: _progress.Log, reader: _reader.Reader) -> Prefetched:

@@ -111,12 +111,8 @@ def verify(model: _published.Model, terms: Terms, openers: _opener.Openers, log:
     Raises:
         ModelfleetError: C(model_incomplete), C(model_damaged), C(model_unverified), and what the storage may do.
     """
-    try:
+    with _published.problems_told(model):
         return _verify(model, terms, openers, log)
-    except _content.Refused as refused:
-        raise _published.refused(model.center.name, model.path, refused.problem) from None
-    except OSError as problem:
-        raise _published.unanswered(model.center, model.path, problem) from None
 
 
 def _verify(model: _published.Model, terms: Terms, openers: _opener.Openers, log: _progress.Log) -> Verified:
@@ -131,7 +127,7 @@ def _verify(model: _published.Model, terms: Terms, openers: _opener.Openers, log
         return Verified(kept, kept)
     wanted = terms.given or ({} if terms.renew else _manifest.expected(kept))
     if terms.level == SIZE and not wanted:
-        raise _content.Refused(_content.Problem("model_unverified", "this host has no manifest of it"))
+        raise _content.Refused(_manifest.NONE_KEPT)
     with _reader.Reader(model.center.mount_point, model.path, terms.deadline) as reader:
         seen = {path: file.seen for path, file in reader.files().items()}
         _refuse(_manifest.nothing(seen) or (_manifest.difference(wanted, seen) if wanted else None))

@@ -20,6 +20,15 @@ Log = t.Callable[[str], None]
 _EVERY = 10.0
 
 
+def speed(bytes_read: int, seconds: float) -> dict[str, t.Any]:
+    """How much was read and how fast, as modules return it."""
+    return {
+        "bytes_read": bytes_read,
+        "seconds": round(seconds, 3),
+        "bytes_per_second": round(bytes_read / seconds) if seconds else 0,
+    }
+
+
 class Progress:
     """The progress of one reading.
 

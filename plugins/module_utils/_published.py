@@ -9,14 +9,13 @@ This module util is private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import typing as t
 
 from . import _centers, _checker, _content, _identity, _input, _observed, _opener, _steps
 from ._errors import ModelfleetError
-
-_FILES = 20
 
 
 class Model(t.NamedTuple):
@@ -69,13 +68,24 @@ def checked(plan: _steps.MountPlan, host: _observed.HostView, checks: _checker.C
     return plan
 
 
+@contextlib.contextmanager
+def problems_told(model: Model) -> t.Iterator[None]:
+    """Have what is wrong with a model, and what its storage does, be errors with a code."""
+    try:
+        yield
+    except _content.Refused as problem:
+        raise refused(model.center.name, model.path, problem.problem) from None
+    except OSError as problem:
+        raise unanswered(model.center, model.path, problem) from None
+
+
 def refused(center: str, path: str, problem: _content.Problem) -> ModelfleetError:
     """The error for a model with a problem."""
     where = f"model center '{center}': {path}"
     if not problem.files:
         return ModelfleetError(problem.code, f"{where}: {problem.what}", center=center, path=path)
     more = f", and {len(problem.files) - 1} more" if problem.files[1:] else ""
-    shown = [printable(name) for name in problem.files[:_FILES]]
+    shown = [printable(name) for name in problem.files[: _checker.FILES]]
     return ModelfleetError(
         problem.code,
         f"{where}: {_input.show(problem.files[0])}: {problem.what}{more}",

@@ -153,9 +153,7 @@ def run(params: dict[str, t.Any], check_mode: bool, log: _progress.Log) -> dict[
         "bytes": done.size,
         "resident_bytes_before": done.resident,
         "resident_bytes": done.resident_after,
-        "bytes_read": done.bytes_read,
-        "seconds": round(done.seconds, 3),
-        "bytes_per_second": round(done.bytes_read / done.seconds) if done.seconds else 0,
+        **_progress.speed(done.bytes_read, done.seconds),
     }
 
 

@@ -211,9 +211,7 @@ def report(verified: _model_verify.Verified) -> dict[str, t.Any]:
         ],
         "files": len(files),
         "bytes": sum(file.seen.size for file in files.values()),
-        "bytes_read": verified.bytes_read,
-        "seconds": round(verified.seconds, 3),
-        "bytes_per_second": round(verified.bytes_read / verified.seconds) if verified.seconds else 0,
+        **_progress.speed(verified.bytes_read, verified.seconds),
     }
 
 
