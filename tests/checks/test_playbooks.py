@@ -244,6 +244,8 @@ def test_no_further_batch_begins_when_too_many_failed(world: World) -> None:
     ]
     run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage="")
     assert sorted(run.of("vm_model_mount")) == ["kvm1", "kvm2", "kvm3", "kvm4"]
+    run = world.run("mount", by_host(**lists), answers, modelfleet_serial=2, modelfleet_max_fail_percentage=0)
+    assert sorted(run.of("vm_model_mount")) == ["kvm1", "kvm2"]
 
 
 @pytest.mark.parametrize(
