@@ -25,9 +25,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _COLLECTION = "ansible_collections.modelfleet.kvm.plugins"
+
+
+class _Told(Exception):
+    """The options of a module."""
+
+
+class _AnsibleModule:
+    def __init__(self, argument_spec: dict[str, Any], **_options: Any) -> None:
+        raise _Told(argument_spec)
+
+
 # The modules want Ansible's only for their main().
 _BASIC = types.ModuleType("ansible.module_utils.basic")
-_BASIC.AnsibleModule = type("AnsibleModule", (), {})  # type: ignore[attr-defined]
+_BASIC.AnsibleModule = _AnsibleModule  # type: ignore[attr-defined]
 sys.modules[_BASIC.__name__] = _BASIC
 
 Params = dict[str, Any]
@@ -80,6 +91,16 @@ def module(name: str) -> Any:
     return importlib.import_module(f"{_COLLECTION}.modules.{name}")
 
 
+@functools.cache
+def usual(name: str) -> Params:
+    """All parameters of a module, as Ansible hands them over when a task says none."""
+    try:
+        module(name).main()
+    except _Told as told:
+        return {option: what.get("default") for option, what in told.args[0].items()}
+    raise AssertionError(f"{name} has no options")
+
+
 def util(name: str) -> Any:
     """A part of the collection's own."""
     return importlib.import_module(f"{_COLLECTION}.module_utils.{name}")
@@ -113,9 +134,9 @@ class Source:
         word = f"m{self.random.randrange(10**9)}"
         transport = self.random.choice(("device", "view"))
         root = "/models" if transport == "view" else "/srv"
-        usual = {"vm": vm, "model": word, "model_center": "zoo", "mount_path": f"{root}/{word}"}
+        wish = {"vm": vm, "model": word, "model_center": "zoo", "mount_path": f"{root}/{word}"}
         return {
-            **{name: self.option(usual.get(name), 0.2) for name in MOUNT},
+            **{name: self.option(wish.get(name), 0.2) for name in MOUNT},
             "guest": "agent",
             # All models of a view share it, so that most would be refused for that alone.
             "persistence": self.random.choice(("auto", "systemd", "none")) if transport == "device" else "auto",
@@ -167,21 +188,7 @@ def mounts_of(outcomes: Any) -> list[str]:
 
 def mount_call(entries: list[Params] | None, state: str, **options: Any) -> Params:
     """All parameters of vm_model_mount."""
-    params: Params = dict.fromkeys([*MOUNT, "vms"])
-    params.update(guest="agent", persistence="auto", uri="qemu:///system", timeout=TIMEOUT, mounts=entries, state=state)
-    params.update(
-        {
-            "purge": "none",
-            "allow_empty": False,
-            "force": False,
-            "revoke": "lazy",
-            "read_ahead_kb": 4096,
-            "verify": "structure",
-            "return": "all",
-            "planned_centers": [],
-        }
-    )
-    return {**params, **options}
+    return {**usual("vm_model_mount"), "timeout": TIMEOUT, "mounts": entries, "state": state, **options}
 
 
 def fuzz(vm: str, seed: int, count: int) -> Report:
@@ -241,13 +248,13 @@ def centers(report: Report, source: Source, count: int) -> None:
     run = util("_center_converge").converge
     for _each in range(count):
         word = f"c{source.random.randrange(10**9)}"
-        usual = {"name": word, "storage_url": f"file:///no-such/{word}", "mount_point": f"/srv/{word}"}
-        params: Params = {name: source.option(usual.get(name)) for name in CENTER}
+        center = {"name": word, "storage_url": f"file:///no-such/{word}", "mount_point": f"/srv/{word}"}
+        hostile: Params = {option: source.option(center.get(option)) for option in CENTER}
+        params: Params = {**usual("model_center_mount"), **hostile, "timeout": TIMEOUT, "keep_alive": False}
         url = params["storage_url"]
         if isinstance(url, str) and not url.startswith("file:///no-such/"):
             params["storage_url"] = f"nfs://{url}"
-        params.update(state=source.random.choice(("mounted", "unmounted", "absent")), timeout=TIMEOUT, read_only=True)
-        params.update(keep_alive=False, on_unhealthy="fail", take_over=False, force=False, cache_size=None)
+        params["state"] = source.random.choice(("mounted", "unmounted", "absent"))
         params["options"] = source.random.choice((None, None, [], [source.text()]))
         params["credentials"] = source.random.choice((None, None, {}, {"password": source.text()}))
         check_mode = source.random.random() < 0.5
@@ -262,9 +269,9 @@ def filters(report: Report, source: Source, count: int) -> None:
     """Hostile filters."""
     run = module("vm_model_mount_info").run
     for _each in range(count):
-        params: Params = dict.fromkeys(FILTERS)
+        params: Params = {**usual("vm_model_mount_info"), "timeout": TIMEOUT}
         params[source.random.choice(FILTERS)] = [source.text() for _each in range(source.random.randint(0, 3))]
-        params.update(guest_processes=source.random.random() < 0.2, uri="qemu:///system", timeout=TIMEOUT)
+        params["guest_processes"] = source.random.random() < 0.2
         report.call(f"vm_model_mount_info {params}", functools.partial(run, params), lambda _result: ["ok"])
 
 
